@@ -1,0 +1,27 @@
+// Package testkit runs the scripts that describe what each chapter promises.
+//
+// A script is a txtar file in chNN-NAME/testdata, in the language of
+// github.com/rogpeppe/go-internal/testscript. The suite is cumulative: chapter N has to keep
+// the promises of chapters 1 to N. Scripts run as root in a sandbox: mount, PID, network, UTS
+// and IPC namespaces, cgroups and a state directory of their own. The sandbox is in the bad
+// state that readers' machines are in: all of its mounts are shared, as systemd has them.
+//
+// Besides testscript's own commands, scripts have
+//
+//	run [FLAGS... --] COMMAND...   mydocker run, with an image put in from chapter 4 on
+//	status N COMMAND...            run a command, which must exit with status N
+//	start [-tty] NAME COMMAND...   start a command in the background, on a terminal of its own with -tty
+//	send NAME TEXT                 type a line of text into it
+//	until NAME REGEXP              wait until it has printed this since the last until
+//	signal [-init] NAME SIGNAL     send it a signal, or to the container's process 1 that it started
+//	close NAME                     end its standard input
+//	end NAME STATUS                wait for its end; its output is in the file NAME.out
+//
+// and the conditions [cgroup1] and [cgroup2]. In the environment, $IMAGE is the image, empty
+// before chapter 4, and $STATE the state directory.
+//
+// With MYDOCKER_TEST_STRICT=1 a script that cannot run, for want of root or an image, fails
+// instead of being skipped; only the other cgroup version may be missing. With
+// MYDOCKER_TEST_NEGATIVE=1 it is the next chapter's scripts that are run, and each has to
+// fail: a script that passes before its lesson does not test it.
+package testkit

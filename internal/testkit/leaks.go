@@ -1,0 +1,133 @@
+//go:build linux
+
+package testkit
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// prepare gives a script a state directory, with nothing in it but the image, and checks
+// behind the script that all is as it was before.
+func prepare(env *testscript.Env) error {
+	if err := unix.Mount("tmpfs", stateDir, "tmpfs", 0, "mode=700"); err != nil {
+		return fmt.Errorf("mounting the state directory: %w", err)
+	}
+	env.Defer(func() {
+		if err := unix.Unmount(stateDir, 0); err != nil {
+			env.T().Fatal("unmounting the state directory: ", err)
+		}
+	})
+	images := filepath.Join(stateDir, "images")
+	if err := os.Mkdir(images, 0o700); err != nil {
+		return err
+	}
+	if err := os.Symlink(filepath.Join(imagesDir, "busybox.tar"), filepath.Join(images, "busybox.tar")); err != nil {
+		return err
+	}
+	before := snapshot()
+	env.Defer(func() {
+		diff := leaks(before)
+		// The script's directory is removed next, and nothing may be mounted in it then.
+		unmountBelow(env.WorkDir)
+		if diff != "" {
+			env.T().Fatal("the script leaves behind:\n" + diff)
+		}
+	})
+	env.Values[processesKey{}] = processes{}
+	return nil
+}
+
+// leaks returns how the sandbox differs from what it was. Processes need a moment to end.
+func leaks(before []string) string {
+	deadline := time.Now().Add(3 * time.Second)
+	for {
+		diff := cmp.Diff(before, snapshot())
+		if diff == "" || time.Now().After(deadline) {
+			return diff
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// snapshot describes everything that a container may leave behind, a line each.
+func snapshot() []string {
+	hostname, err := os.Hostname()
+	lines := []string{fmt.Sprint("hostname ", hostname, err)}
+	if _, err := os.Stat("/proc/self/exe"); err != nil {
+		lines = append(lines, fmt.Sprint("broken /proc: ", err))
+	}
+	lines = append(lines, mounts()...)
+	lines = append(lines, processList()...)
+	lines = append(lines, links()...)
+	for _, group := range groups() {
+		lines = append(lines, "cgroup "+group)
+	}
+	containers, _ := filepath.Glob(filepath.Join(stateDir, "containers", "*")) // the pattern is good
+	temporary, _ := filepath.Glob(filepath.Join(stateDir, "images", ".*"))
+	lines = append(lines, containers...)
+	lines = append(lines, temporary...)
+	slices.Sort(lines)
+	return lines
+}
+
+// unmountBelow detaches all that a script has mounted below its directory.
+func unmountBelow(dir string) {
+	for _, line := range slices.Backward(mounts()) {
+		target := strings.Fields(line)[1]
+		if strings.HasPrefix(target, dir+"/") {
+			// Private first, or a copy of the sandbox's mounts takes the originals with it. Errors
+			// are about mounts that went with the one they were in.
+			_ = unix.Mount("", target, "", unix.MS_REC|unix.MS_PRIVATE, "")
+			_ = unix.Unmount(target, unix.MNT_DETACH)
+		}
+	}
+}
+
+func mounts() []string {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		lines = append(lines, "mount "+fields[4]+" of "+fields[len(fields)-2])
+	}
+	return lines
+}
+
+// processList lists processes and zombies; the PID namespace is the sandbox's own.
+func processList() []string {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is good
+	var lines []string
+	for _, file := range stats {
+		stat, err := readStat(file)
+		if err != nil {
+			continue // it has just ended
+		}
+		lines = append(lines, fmt.Sprintf("process %d %s", stat.pid, stat.name))
+	}
+	return lines
+}
+
+func links() []string {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for _, link := range interfaces {
+		lines = append(lines, fmt.Sprintf("link %s %v", link.Name, link.Flags&net.FlagUp))
+	}
+	return lines
+}

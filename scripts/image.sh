@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Makes the image busybox: an archive of a root file system, as docker export writes it.
+# With a Docker at hand it is Docker's busybox, else one built from the package busybox-static.
+#
+#   scripts/image.sh [FILE]
+#
+# FILE is /var/lib/mydocker/images/busybox.tar (under $MYDOCKER_ROOT if that is set). With
+# IMAGE_FROM=debian Docker is not asked. Does nothing if the file is there.
+set -euo pipefail
+
+file=${1:-${MYDOCKER_ROOT:-/var/lib/mydocker}/images/busybox.tar}
+
+say() { echo "image busybox: $*" >&2; }
+
+if [ -s "$file" ]; then
+	say "$file is there"
+	exit 0
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+from_docker() {
+	say "exporting Docker's"
+	local container
+	container=$(docker create busybox)
+	docker export "$container" >"$work/busybox.tar"
+	docker rm "$container" >/dev/null
+}
+
+# download fetches the package for this machine, without installing it.
+download() {
+	(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download busybox-static)
+}
+
+from_debian() {
+	if ! command -v dpkg-deb >/dev/null; then
+		say "needs Docker, or Debian's or Ubuntu's packages"
+		exit 1
+	fi
+	say "downloading the package busybox-static"
+	if ! download 2>"$work/log"; then
+		# A new machine has no list of packages yet, and only root may fetch one.
+		if ! { apt-get -qq update && download; } 2>>"$work/log"; then
+			cat "$work/log" >&2
+			exit 1
+		fi
+	fi
+	dpkg-deb -x "$work"/busybox-static_*.deb "$work/package"
+	build_rootfs "$(find "$work/package" -path '*/bin/busybox')" "$work/rootfs"
+	tar -C "$work/rootfs" --numeric-owner --owner=0 --group=0 --sort=name --mtime=@0 -cf "$work/busybox.tar" .
+}
+
+# build_rootfs BUSYBOX ROOTFS lays out a root file system in which busybox is every command.
+build_rootfs() {
+	local busybox=$1 rootfs=$2 applet
+	mkdir -p "$rootfs"/{bin,dev,etc,home,proc,root,sbin,sys,tmp,usr/bin,usr/sbin,var}
+	chmod 1777 "$rootfs/tmp"
+	chmod 700 "$rootfs/root"
+	cp "$busybox" "$rootfs/bin/busybox"
+	for applet in $("$busybox" --list-full); do
+		[ "$applet" = bin/busybox ] || ln -sf /bin/busybox "$rootfs/$applet"
+	done
+	printf '%s\n' root:x:0:0:root:/root:/bin/sh nobody:x:65534:65534:nobody:/nonexistent:/bin/false >"$rootfs/etc/passwd"
+	printf '%s\n' root:x:0: nogroup:x:65534: >"$rootfs/etc/group"
+}
+
+mkdir -p "$(dirname "$file")"
+if [ "${IMAGE_FROM:-}" != debian ] && docker info >/dev/null 2>&1; then
+	from_docker
+else
+	from_debian
+fi
+cp "$work/busybox.tar" "$file.new"
+mv "$file.new" "$file"
+say "made $file"
