@@ -37,7 +37,11 @@ func prepare(env *testscript.Env) error {
 	before := snapshot()
 	env.Defer(func() {
 		diff := leaks(before)
-		// The script's directory is removed next, and nothing may be mounted in it then.
+		// A script that fails must not make the next one fail. And its directory is removed after
+		// this, so nothing may be mounted in it.
+		for _, group := range groups() {
+			_ = unix.Rmdir(filepath.Join(cgroupRoot, group))
+		}
 		unmountBelow(env.WorkDir)
 		if diff != "" {
 			env.T().Fatal("the script leaves behind:\n" + diff)

@@ -57,7 +57,7 @@ func Scripts(t *testing.T) {
 	if negative() {
 		next := scriptsOf(t, last+1, last+1)
 		if len(next) == 0 {
-			t.Skip("there is no chapter behind this one")
+			t.Log("there is no chapter behind this one")
 		}
 		mustFail(t, params(t, last), next)
 		return
