@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	log "github.com/sirupsen/logrus"
@@ -48,10 +47,6 @@ func newRunCommand() *cli.Command {
 
 // runContainer is the life of a container: make what it needs, start it, wait, undo.
 func runContainer(opts runOptions) (err error) {
-	// Pdeathsig in newInit means the death of the thread that starts init, so that must be
-	// the main thread, which lives as long as we do.
-	runtime.LockOSThread()
-
 	signals := catchSignals()
 
 	init := newInit(opts)

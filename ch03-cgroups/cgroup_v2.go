@@ -84,21 +84,23 @@ func enableControllers(dir string) error {
 	if err != nil {
 		return fmt.Errorf("reading the controllers: %w", err)
 	}
+	var missing []string
 	for _, controller := range []string{"cpu", "cpuset", "memory", "pids"} {
-		if !slices.Contains(strings.Fields(string(available)), controller) ||
-			slices.Contains(strings.Fields(string(enabled)), controller) {
-			continue
-		}
-		err := setting{file: "cgroup.subtree_control", value: "+" + controller}.write(dir)
-		if errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("%w (processes in %s itself keep it from passing controllers on: "+
-				`see "no internal processes" in cgroups(7))`, err, dir)
-		}
-		if err != nil {
-			return err
+		if slices.Contains(strings.Fields(string(available)), controller) &&
+			!slices.Contains(strings.Fields(string(enabled)), controller) {
+			missing = append(missing, "+"+controller)
 		}
 	}
-	return nil
+	if missing == nil {
+		return nil
+	}
+	// In one write, or the first of them would turn a group with processes into a threaded one.
+	err = setting{file: "cgroup.subtree_control", value: strings.Join(missing, " ")}.write(dir)
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%w (processes in %s itself keep it from passing controllers on: "+
+			`see "no internal processes" in cgroups(7))`, err, dir)
+	}
+	return err
 }
 
 // admit has init born in the group, with clone3(2) and CLONE_INTO_CGROUP. Init's Go runtime

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -54,10 +53,9 @@ func newCgroup(id string, limits limits) (cgroup, error) {
 }
 
 // enterCgroup is init's part of admit, and its last step before the command: it writes each
-// value to the file that it inherited for it. What the kernel does with them is for the
-// calling thread alone, and that is the one that becomes the command.
+// value to the file that it inherited for it. What this changes, it changes for the calling
+// thread alone, which is the one that becomes the command.
 func enterCgroup(values []string) error {
-	runtime.LockOSThread()
 	for i, value := range values {
 		file := os.NewFile(uintptr(pipeFD+1+i), "cgroup file")
 		if _, err := file.WriteString(value); err != nil {

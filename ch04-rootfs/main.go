@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	log "github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
@@ -15,6 +16,13 @@ import (
 
 // statusFailed is the exit status when mydocker itself failed, as docker has it.
 const statusFailed = 125
+
+// The main goroutine stays on the main thread, because Pdeathsig (see newInit) is a matter of
+// threads: it fires when the thread that started init ends, and through init's exec it comes
+// only with the thread that it was set for. See PR_SET_PDEATHSIG(2const).
+func init() {
+	runtime.LockOSThread()
+}
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "init" {

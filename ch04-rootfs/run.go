@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	log "github.com/sirupsen/logrus"
@@ -58,11 +57,7 @@ func newRunCommand() *cli.Command {
 
 // runContainer is the life of a container: make what it needs, start it, wait, undo.
 func runContainer(opts runOptions) (err error) {
-	// Pdeathsig in newInit means the death of the thread that starts init, so that must be
-	// the main thread, which lives as long as we do.
-	runtime.LockOSThread()
-
-	rootfs, err := openImage(opts.image)
+	image, err := openImage(opts.image)
 	if err != nil {
 		return err
 	}
@@ -73,7 +68,7 @@ func runContainer(opts runOptions) (err error) {
 	init := newInit(opts, id)
 	config := initConfig{
 		Hostname: shortID(id),
-		Rootfs:   rootfs,
+		Rootfs:   image,
 		Terminal: opts.terminal,
 		Command:  opts.command,
 	}

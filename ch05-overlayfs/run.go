@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	log "github.com/sirupsen/logrus"
@@ -58,10 +57,6 @@ func newRunCommand() *cli.Command {
 
 // runContainer is the life of a container: make what it needs, start it, wait, undo.
 func runContainer(opts runOptions) (err error) {
-	// Pdeathsig in newInit means the death of the thread that starts init, so that must be
-	// the main thread, which lives as long as we do.
-	runtime.LockOSThread()
-
 	image, err := openImage(opts.image)
 	if err != nil {
 		return err

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Runs the scripts and unit tests of all stages in a virtual machine, on cgroup v2 and on
+# another kernel than this machine's: Debian's for clouds. Needs neither KVM nor root: QEMU
+# emulates the processor. Ends with "N passed, N failed, N skipped".
+#
+#   scripts/vm/qemu.sh [STAGE...]        all if none is named
+#
+# KERNEL and MODULES name another kernel and its directory in /lib/modules.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+case $(uname -m) in
+x86_64) arch=amd64 qemu=(qemu-system-x86_64 -machine q35) console=ttyS0 ;;
+aarch64) arch=arm64 qemu=(qemu-system-aarch64 -machine virt) console=ttyAMA0 ;;
+*) echo "qemu: no kernel for $(uname -m)" >&2 && exit 1 ;;
+esac
+if ! command -v "${qemu[0]}" >/dev/null; then
+	echo "qemu: ${qemu[0]} is not there: scripts/setup.sh" >&2
+	exit 1
+fi
+
+say() { echo "qemu: $*" >&2; }
+
+# fetch_kernel unpacks the newest kernel package, without installing it, and sets KERNEL and MODULES.
+fetch_kernel() {
+	local dir=.cache/kernel-$arch package
+	if ! compgen -G "$dir/boot/vmlinuz-*" >/dev/null; then
+		package=$(apt-cache depends "linux-image-cloud-$arch" | awk '/Depends: linux-image/ { print $2; exit }')
+		say "downloading the package $package"
+		mkdir -p "$dir"
+		(cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download "$package")
+		dpkg-deb -x "$dir"/linux-image-*.deb "$dir"
+		rm "$dir"/linux-image-*.deb
+	fi
+	KERNEL=$(echo "$dir"/boot/vmlinuz-*)
+	MODULES=$(echo "$dir"/lib/modules/*)
+}
+
+[ -n "${KERNEL:-}" ] || fetch_kernel
+IMAGE_FROM=debian scripts/image.sh .cache/busybox.tar
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+
+# The VM's root file system is the image's, with the tests under /work.
+mkdir -p "$root"/{work/.cache,usr/local/sbin,var/lib,sys,modules}
+tar -C "$root" -xf .cache/busybox.tar --no-same-owner
+cp .cache/busybox.tar "$root/work/.cache"
+[ $# -gt 0 ] || set -- ch[0-9][0-9]-*
+for stage in ch[0-9][0-9]-*; do
+	mkdir -p "$root/work/$stage"
+	cp -r "$stage/testdata" "$root/work/$stage"
+done
+for stage in "$@"; do
+	say "building the tests of $stage"
+	CGO_ENABLED=0 go test -c -o "$root/work/$stage/tests" "./$stage"
+done
+
+# Modules go in the order in which they are loaded.
+number=0
+modules=(overlay)
+for module in "${modules[@]}"; do
+	file=$(find "$MODULES/kernel" -name "$module.ko*")
+	[ -n "$file" ] || continue # built in
+	number=$((number + 1))
+	case $file in
+	*.xz) xz -dc "$file" ;;
+	*.zst) zstd -qdc "$file" ;;
+	*) cat "$file" ;;
+	esac >"$root/modules/$number-$module.ko"
+done
+
+# An initramfs cannot be pivoted away from, so the first step of all is into a tmpfs.
+cat >"$root/init" <<'END'
+#!/bin/sh
+mount -t tmpfs -o mode=755 tmpfs /home
+for entry in /*; do
+	[ $entry = /home ] || cp -a $entry /home/
+done
+mkdir /home/home
+exec switch_root /home /sbin/main
+END
+cat >"$root/sbin/main" <<'END'
+#!/bin/sh
+export PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+for module in /modules/*; do insmod $module; done
+echo "vm: Linux $(uname -r), cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controllers)"
+export MYDOCKER_TEST_STRICT=1
+for tests in /work/*/tests; do
+	cd ${tests%/tests}
+	start=$(cut -d. -f1 /proc/uptime)
+	if ./tests -test.v -test.timeout 10m; then
+		verdict=ok
+	else
+		verdict=FAIL
+	fi
+	printf '%s\t%s\t%ds\n' $verdict ${PWD##*/} $(($(cut -d. -f1 /proc/uptime) - start))
+done 2>&1
+echo "vm: done"
+poweroff -f
+END
+chmod 755 "$root/init" "$root/sbin/main"
+(cd "$root" && find . | bin/busybox cpio --quiet -R 0:0 -H newc -o) | gzip -1 >"$work/initramfs"
+
+say "booting"
+timeout 1200 "${qemu[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot \
+	-display none -serial stdio -kernel "$KERNEL" -initrd "$work/initramfs" \
+	-append "console=$console quiet panic=-1" </dev/null >"$work/console" || say "the VM did not end by itself"
+if ! grep -q '^vm: done' "$work/console"; then
+	echo "FAIL	the VM did not get to its end" >>"$work/console"
+fi
+scripts/counts.sh <"$work/console"
