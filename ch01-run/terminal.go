@@ -25,17 +25,25 @@ func lendTerminal(opts runOptions, init *exec.Cmd) (*terminal, error) {
 	if opts.interactive {
 		file = os.Stdin
 	}
-	fd := int(file.Fd())
-	settings, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil && opts.terminal {
+	if opts.terminal && !isTerminal(file) {
 		return nil, fmt.Errorf("-t needs a terminal, which %s is not", file.Name())
 	}
-	if err != nil || !opts.interactive || !inForeground(fd) {
+	fd := int(file.Fd())
+	if !opts.interactive || !isTerminal(file) || !inForeground(fd) {
 		return nil, nil
+	}
+	settings, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, fmt.Errorf("reading the terminal's settings: %w", err)
 	}
 	init.SysProcAttr.Foreground = true
 	init.SysProcAttr.Ctty = fd
 	return &terminal{fd: fd, settings: settings}, nil
+}
+
+func isTerminal(file *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // inForeground tells whether we may lend the terminal: it controls our session, and our

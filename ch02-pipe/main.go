@@ -96,7 +96,7 @@ func report(err error) int {
 	if err == nil {
 		return 0
 	}
-	if own, ok := err.(exitError); ok && own.err == nil {
+	if own, ok := err.(exitError); ok && own.err == nil { //nolint:errorlint // wrapped, it would have more to say
 		return own.status
 	}
 	fmt.Fprintln(os.Stderr, "mydocker:", err)

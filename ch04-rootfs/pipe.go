@@ -50,8 +50,8 @@ func startInit(init *exec.Cmd, config initConfig) error {
 		return fmt.Errorf("starting init: %w", err)
 	}
 	if err := instruct(ours, config); err != nil {
-		init.Process.Kill() // it may have ended already
-		init.Wait()         // how it ended is in err
+		_ = init.Process.Kill() // it may have ended already
+		_ = init.Wait()         // why it ended is in err
 		return err
 	}
 	return nil

@@ -131,11 +131,6 @@ func openConsole(terminal bool) (int, error) {
 	return unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
-func isTerminal(file *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
-	return err == nil
-}
-
 // isSame tells whether the path leads to the open file.
 func isSame(file *os.File, path string) bool {
 	open, err1 := file.Stat()

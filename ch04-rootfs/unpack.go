@@ -106,8 +106,8 @@ func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
 		return err
 	}
 	old, err := root.Lstat(name)
-	replaced := err == nil && !(old.IsDir() && header.Typeflag == tar.TypeDir)
-	if replaced {
+	bothDirs := err == nil && old.IsDir() && header.Typeflag == tar.TypeDir
+	if err == nil && !bothDirs {
 		if err := root.RemoveAll(name); err != nil {
 			return err
 		}

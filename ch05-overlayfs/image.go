@@ -57,7 +57,7 @@ func openImage(name string) (rootfs string, err error) {
 
 // unpackImage makes NAME/rootfs out of NAME.tar: in a temporary place, which gets its name
 // when it is whole. A signal ends it early and leaves nothing behind.
-func unpackImage(name string) error {
+func unpackImage(name string) (err error) {
 	archive, err := os.Open(filepath.Join(imagesDir(), name+".tar"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("no such image: %s (%s has: %s)", name, imagesDir(), strings.Join(imageNames(), " "))
@@ -83,7 +83,7 @@ func unpackImage(name string) error {
 	if err := os.RemoveAll(temporary); err != nil {       // somebody was killed here
 		return fmt.Errorf("removing what an earlier run left: %w", err)
 	}
-	defer os.RemoveAll(temporary)
+	defer undo(&err, func() error { return os.RemoveAll(temporary) })
 	if err := os.MkdirAll(filepath.Join(temporary, "rootfs"), 0o755); err != nil {
 		return fmt.Errorf("unpacking image %s: %w", name, err)
 	}

@@ -40,23 +40,27 @@ func (l limits) check() error {
 
 // memoryFlag is --memory, which takes a size.
 func memoryFlag(bytes *int64) cli.Flag {
-	return &cli.StringFlag{Name: "memory", Aliases: []string{"m", "mem"}, Usage: "limit memory to so many bytes, or with k, m or g behind",
+	return &cli.StringFlag{
+		Name: "memory", Aliases: []string{"m", "mem"}, Usage: "limit memory to so many bytes, or with k, m or g behind",
 		Action: func(_ context.Context, _ *cli.Command, size string) (err error) {
 			*bytes, err = parseMemory(size)
 			return err
-		}}
+		},
+	}
 }
 
 // percentFlag is --cpu, which takes the percentage of one processor.
 func percentFlag(cpus *float64) cli.Flag {
-	return &cli.Float64Flag{Name: "cpu", Usage: "limit processor time to so many percent of one processor",
+	return &cli.Float64Flag{
+		Name: "cpu", Usage: "limit processor time to so many percent of one processor",
 		Action: func(_ context.Context, cmd *cli.Command, percent float64) error {
 			if cmd.IsSet("cpus") {
 				return errors.New("--cpu and --cpus set the same limit: give one of them")
 			}
 			*cpus = percent / 100
 			return nil
-		}}
+		},
+	}
 }
 
 // cpuPeriod is the time in microseconds in which a container may use its cpuQuota: the kernel's default.

@@ -121,7 +121,7 @@ func cmdStart(ts *testscript.TestScript, args []string) {
 	}
 	ts.Value(processesKey{}).(processes)[args[0]] = p
 	ts.Defer(func() {
-		p.cmd.Process.Kill() // if the script failed, it may still run
+		_ = p.cmd.Process.Kill() // it has ended, unless the script failed
 		p.input.Close()
 	})
 }
