@@ -55,7 +55,11 @@ func becomeContainer(config initConfig) error {
 // what is mounted on a copy appears on the host as well. So this comes before any other
 // mount, or the host loses its /proc. See mount_namespaces(7), "SHARED SUBTREES".
 func makeMountsPrivate() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf(`making all mounts private: %w ("/" is not a mount, as in a chroot)`, err)
+	}
+	if err != nil {
 		return fmt.Errorf("making all mounts private: %w", err)
 	}
 	return nil

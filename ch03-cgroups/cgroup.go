@@ -80,7 +80,7 @@ func inherit(init *exec.Cmd, config *initConfig, path, value string) error {
 	return nil
 }
 
-// explainOOM says so when the command's end, or that of a process it started, was the kernel's doing.
+// explainOOM adds to the command's exit status that the kernel has killed for want of memory.
 func explainOOM(err error, group cgroup) error {
 	kills, oomErr := group.oomKills()
 	if oomErr != nil {

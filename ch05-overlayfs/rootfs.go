@@ -42,7 +42,11 @@ func pivotRoot(rootfs string) error {
 	if err := unix.Chdir(rootfs); err != nil {
 		return fmt.Errorf("entering the rootfs: %w", err)
 	}
-	if err := unix.PivotRoot(".", "."); err != nil {
+	err := unix.PivotRoot(".", ".")
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("changing the root: %w (not possible from an initramfs: switch_root first)", err)
+	}
+	if err != nil {
 		return fmt.Errorf("changing the root: %w", err)
 	}
 	return nil

@@ -86,8 +86,15 @@ func sandboxInit() int {
 // sandboxName names the environment variable with the name of the sandbox's cgroups.
 const sandboxName = "MYDOCKER_TEST_CGROUP"
 
+// self is the test binary once more, called as it was, on its next step into the sandbox. It
+// goes by its name: through /proc/self/exe it would still be on the mounts outside, where
+// testscript does not find it if we are in a chroot.
 func self(step string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	binary, err := os.Executable()
+	if err != nil {
+		panic(err) // there is always a /proc where tests run
+	}
+	cmd := exec.Command(binary, os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), sandboxStep+"="+step)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
