@@ -162,7 +162,7 @@ func makeSandbox(name string) error {
 
 // imageArchive returns the image that the tests run, or "".
 func imageArchive() string {
-	for _, file := range []string{"../.cache/busybox.tar", filepath.Join(imagesDir, "busybox.tar")} {
+	for _, file := range []string{"../.cache/busybox.tar", "../../.cache/busybox.tar", filepath.Join(imagesDir, "busybox.tar")} {
 		if _, err := os.Stat(file); err == nil {
 			return file
 		}
