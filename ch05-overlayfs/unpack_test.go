@@ -86,7 +86,7 @@ func unpackNextToSecret(t *testing.T, archive []byte) error {
 func TestUnpackStaysInside(t *testing.T) {
 	for name, archive := range hostile(t) {
 		t.Run(name, func(t *testing.T) {
-			assert.ErrorContains(t, unpackNextToSecret(t, archive), "escapes")
+			assert.Error(t, unpackNextToSecret(t, archive)) // its words are os.Root's, and differ
 		})
 	}
 	assert.NoFileExists(t, "/tmp/mydocker-escaped")
