@@ -30,7 +30,7 @@ build: go ## build every stage into bin/
 test: go ## run the tests of one stage: make test CH=ch03-cgroups
 	@scripts/test-all.sh ./$(CH)
 
-test-all: ## run all tests, in the Vagrant VM if it is up
+test-all: go ## run all tests, in the Vagrant VM if it is up
 	@scripts/test-all.sh
 
 test-vm: go ## run the stages' tests on cgroup v2, in QEMU
@@ -58,6 +58,6 @@ ci: ## do what CI does
 clean: ## remove what was built and downloaded
 	@rm -rf bin .cache
 
-# A machine without go lacks more.
+# A machine without a go that can read go.work lacks more.
 go:
-	@command -v go >/dev/null || scripts/setup.sh
+	@go list -m >/dev/null 2>&1 || scripts/setup.sh
