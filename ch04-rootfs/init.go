@@ -38,7 +38,7 @@ func becomeContainer(config initConfig) error {
 	if err := makeMountsPrivate(); err != nil {
 		return err
 	}
-	if err := enterRootfs(config.Rootfs, config.Terminal); err != nil {
+	if err := enterRootfs(config.Rootfs, config.Console); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(config.Hostname)); err != nil {

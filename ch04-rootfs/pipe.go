@@ -22,7 +22,7 @@ const pipeFD = 3
 type initConfig struct {
 	Hostname     string
 	Rootfs       string   // the directory to make the root
-	Terminal     bool     // -t
+	Console      string   // to mount as /dev/console
 	CgroupValues []string // see enterCgroup
 	Command      arguments
 }

@@ -13,12 +13,12 @@ import (
 
 // enterRootfs makes the image's files all that there is: the new root, with the file systems
 // and devices that programs expect in it, and the host's root gone.
-func enterRootfs(rootfs string, terminal bool) error {
+func enterRootfs(rootfs, consoleName string) error {
 	// pivot_root wants a mount, and a directory becomes one when it is bound to itself.
 	if err := unix.Mount(rootfs, rootfs, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("mounting the rootfs: %w", err)
 	}
-	console, err := openConsole(terminal)
+	console, err := unix.Open(consoleName, unix.O_PATH|unix.O_CLOEXEC, 0) // while it can be found
 	if err != nil {
 		return fmt.Errorf("opening the console: %w", err)
 	}
@@ -121,18 +121,17 @@ func makeDevices(console int) error {
 	return makeConsole(console)
 }
 
-// openConsole opens what becomes /dev/console: with -t the terminal, else another null. It
-// has to be found by name before the root changes. What stdin and stdout themselves refer to
-// is in the host's mount namespace, and cannot be mounted in ours.
-func openConsole(terminal bool) (int, error) {
-	name := "/dev/null"
+// findConsole returns the name of what becomes /dev/console: with -t the terminal, else null.
+// Init needs a name to mount it by: what its stdin and stdout refer to is in the host's mount
+// namespace, and cannot be mounted in another.
+func findConsole(terminal bool) string {
 	for _, file := range []*os.File{os.Stdin, os.Stdout} {
-		link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
-		if terminal && err == nil && isTerminal(file) && isSame(file, link) {
-			name = link
+		name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+		if terminal && err == nil && isTerminal(file) && isSame(file, name) {
+			return name
 		}
 	}
-	return unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	return "/dev/null"
 }
 
 // isSame tells whether the path leads to the open file.

@@ -69,7 +69,7 @@ func runContainer(opts runOptions) (err error) {
 	config := initConfig{
 		Hostname: shortID(id),
 		Rootfs:   image,
-		Terminal: opts.terminal,
+		Console:  findConsole(opts.terminal),
 		Command:  opts.command,
 	}
 

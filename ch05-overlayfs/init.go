@@ -42,7 +42,7 @@ func becomeContainer(config initConfig) error {
 	if err != nil {
 		return err
 	}
-	if err := enterRootfs(rootfs, config.Terminal); err != nil {
+	if err := enterRootfs(rootfs, config.Console); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(config.Hostname)); err != nil {

@@ -22,7 +22,7 @@ const pipeFD = 3
 type initConfig struct {
 	Hostname     string
 	Overlay      *overlay // to make the root of
-	Terminal     bool     // -t
+	Console      string   // to mount as /dev/console
 	CgroupValues []string // see enterCgroup
 	Command      arguments
 }

@@ -76,7 +76,7 @@ func runContainer(opts runOptions) (err error) {
 	config := initConfig{
 		Hostname: shortID(id),
 		Overlay:  overlay,
-		Terminal: opts.terminal,
+		Console:  findConsole(opts.terminal),
 		Command:  opts.command,
 	}
 
