@@ -27,16 +27,16 @@ image: go ## make the image busybox, in /var/lib/mydocker/images
 build: go ## build every stage into bin/
 	@for stage in $(STAGES); do go build -o bin/$$stage ./$$stage || exit; done
 
-test: go ## run the tests of one stage: make test CH=ch03-cgroups
+test: ## run the tests of one stage: make test CH=ch03-cgroups
 	@scripts/test-all.sh ./$(CH)
 
-test-all: go ## run all tests, in the Vagrant VM if it is up
+test-all: ## run all tests, in the Vagrant VM if it is up
 	@scripts/test-all.sh
 
 test-vm: go ## run the stages' tests on cgroup v2, in QEMU
 	@scripts/vm/qemu.sh
 
-test-negative: go ## show that each chapter's scripts fail on the chapter before
+test-negative: ## show that each chapter's scripts fail on the chapter before
 	@MYDOCKER_TEST_NEGATIVE=1 scripts/test-all.sh -run '^TestScripts$$' $(addprefix ./,$(wildcard ch[0-9][0-9]-*))
 
 forward: ## carry uncommitted changes of a stage to all later ones

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the image busybox: an archive of a root file system, as docker export writes it.
-# With a Docker at hand it is Docker's busybox, else one built from the package busybox-static.
+# Docker's busybox if there is a Docker that has it, else one built from the package busybox-static.
 #
 #   scripts/image.sh [FILE]
 #
@@ -23,9 +23,9 @@ trap 'rm -rf "$work"' EXIT
 from_docker() {
 	say "exporting Docker's"
 	local container
-	container=$(docker create busybox)
-	docker export "$container" >"$work/busybox.tar"
-	docker rm "$container" >/dev/null
+	container=$(docker create busybox) &&
+		docker export "$container" >"$work/busybox.tar" &&
+		docker rm "$container" >/dev/null
 }
 
 # download fetches the package for this machine, without installing it.
@@ -66,9 +66,7 @@ build_rootfs() {
 }
 
 mkdir -p "$(dirname "$file")"
-if [ "${IMAGE_FROM:-}" != debian ] && docker info >/dev/null 2>&1; then
-	from_docker
-else
+if [ "${IMAGE_FROM:-}" = debian ] || ! docker info >/dev/null 2>&1 || ! from_docker; then
 	from_debian
 fi
 cp "$work/busybox.tar" "$file.new"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test of every stage, and ends with "N passed, N failed, N skipped". Tests need
 # root: as another user they are built as that user and run with sudo. Where the Vagrant VM
-# is up, they run in there.
+# is up, they run in there, on a fresh copy of this directory.
 #
 #   scripts/test-all.sh [PATTERN...]     packages, else all
 #
@@ -11,13 +11,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if compgen -G '.vagrant/machines/*/*/id' >/dev/null &&
-	vagrant status --machine-readable | grep -q ',state,running$'; then
+	vagrant status --machine-readable | grep ',state,running$' >/dev/null; then
+	vagrant rsync
 	exec vagrant ssh --command "cd /vagrant && MYDOCKER_TEST_NEGATIVE=${MYDOCKER_TEST_NEGATIVE:-} scripts/test-all.sh $*"
 fi
 if [ "$(uname)" != Linux ]; then
 	echo "test-all: needs Linux: vagrant up first" >&2
 	exit 1
 fi
+
+go list -m >/dev/null 2>&1 || scripts/setup.sh
 
 # Always the same image, so that the tests know what is in it.
 IMAGE_FROM=$(command -v apt-get >/dev/null && echo debian) scripts/image.sh .cache/busybox.tar
