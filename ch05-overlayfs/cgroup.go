@@ -164,17 +164,38 @@ func removeGroup(dir string) error {
 	}
 }
 
-// removeLeftGroups removes the groups of a container whose mydocker was killed.
-func removeLeftGroups(id string) error {
+// clearGroups ends what is left of a container whose mydocker was killed, and removes its
+// groups. Processes may be left because Pdeathsig is lost with a change of user: see prctl(2).
+func clearGroups(id string) error {
 	for _, pattern := range []string{cgroupRoot, cgroupRoot + "/*"} { // v2, v1
 		dirs, err := filepath.Glob(filepath.Join(pattern, cgroupParent, id))
 		if err != nil {
 			return err
 		}
 		for _, dir := range dirs {
+			if err := killMembers(dir); err != nil {
+				return err
+			}
 			if err := removeGroup(dir); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+func killMembers(dir string) error {
+	members, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return fmt.Errorf("reading the cgroup's members: %w", err)
+	}
+	for _, member := range strings.Fields(string(members)) {
+		pid, err := strconv.Atoi(member)
+		if err != nil {
+			return fmt.Errorf("reading the cgroup's members: %w", err)
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("killing process %d of the container: %w", pid, err)
 		}
 	}
 	return nil

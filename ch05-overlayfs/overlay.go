@@ -99,7 +99,8 @@ func (o overlay) remove() error {
 	if err := os.RemoveAll(o.Dir); err != nil {
 		return fmt.Errorf("removing the container's layer: %w", err)
 	}
-	return o.lock.Close()
+	o.lock.Close()
+	return nil
 }
 
 // sweep removes what mydockers that were killed could not remove themselves: their locks
@@ -120,7 +121,10 @@ func sweep() error {
 			continue // in use
 		}
 		log.Debugf("removing what is left over of container %s", entry.Name())
-		if err := errors.Join(removeLeftGroups(entry.Name()), o.remove()); err != nil {
+		if err := clearGroups(entry.Name()); err != nil {
+			return err
+		}
+		if err := o.remove(); err != nil {
 			return err
 		}
 	}
