@@ -4,6 +4,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,11 @@ func unpack(ctx context.Context, archive io.Reader, dir string) error {
 	// What was put into a directory has changed its time.
 	for _, header := range slices.Backward(dirs) {
 		if err := inParent(root, header.Name, func(parent int, name string) error {
-			return setTime(parent, name, header)
+			a, err := attributesOf(header)
+			if err != nil {
+				return err
+			}
+			return a.applyTime(parent, name)
 		}); err != nil {
 			return fmt.Errorf("%s: %w", header.Name, err)
 		}
@@ -122,11 +127,15 @@ func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
 		}
 		return root.Link(target, name)
 	}
+	a, err := attributesOf(header)
+	if err != nil {
+		return err
+	}
 	return inParent(root, header.Name, func(parent int, name string) error {
 		if err := create(parent, name, header, content); err != nil {
 			return err
 		}
-		return setAttributes(parent, name, header)
+		return a.apply(parent, name)
 	})
 }
 
@@ -160,46 +169,85 @@ func createRegular(parent int, name string, content io.Reader) error {
 		return err
 	}
 	file := os.NewFile(uintptr(fd), name)
-	_, err = io.Copy(file, content)
+	size, err := io.Copy(holeWriter{file}, content)
+	if err == nil {
+		err = file.Truncate(size) // a hole at the end counts too
+	}
 	return errors.Join(err, file.Close())
+}
+
+// holeWriter leaves out what is all zeros. A sparse file is larger than what it takes on the
+// disk, and would not be if it were written in full.
+type holeWriter struct {
+	file *os.File
+}
+
+var zeros [32 << 10]byte // what io.Copy writes at a time
+
+func (w holeWriter) Write(p []byte) (int, error) {
+	if len(p) <= len(zeros) && bytes.Equal(p, zeros[:len(p)]) {
+		_, err := w.file.Seek(int64(len(p)), io.SeekCurrent)
+		return len(p), err
+	}
+	return w.file.Write(p)
 }
 
 // xattrPrefix is what the names of extended attributes begin with in an archive, as GNU tar
 // and docker write them.
 const xattrPrefix = "SCHILY.xattr."
 
-// setAttributes gives the file what else the archive says of it. The order matters: a change
-// of owner takes away the set-user-ID bit and the capabilities.
-func setAttributes(parent int, name string, header *tar.Header) error {
-	if err := unix.Fchownat(parent, name, header.Uid, header.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+// attributes is what there is to a file besides its name and its content.
+type attributes struct {
+	uid, gid int
+	mode     uint32 // with the file's type
+	xattrs   map[string]string
+	time     unix.Timespec
+}
+
+func attributesOf(header *tar.Header) (attributes, error) {
+	time, err := unix.TimeToTimespec(header.ModTime)
+	if err != nil {
+		return attributes{}, err
+	}
+	a := attributes{uid: header.Uid, gid: header.Gid, mode: uint32(header.Mode) & 0o7777, xattrs: map[string]string{}, time: time}
+	if header.Typeflag == tar.TypeSymlink {
+		a.mode |= unix.S_IFLNK
+	}
+	for key, value := range header.PAXRecords {
+		if name, found := strings.CutPrefix(key, xattrPrefix); found {
+			a.xattrs[name] = value
+		}
+	}
+	return a, nil
+}
+
+// apply gives the attributes to a file. The order matters: a change of owner takes away the
+// set-user-ID bit and the capabilities, and all of them change the times.
+func (a attributes) apply(parent int, name string) error {
+	if err := unix.Fchownat(parent, name, a.uid, a.gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("setting the owner: %w", err)
 	}
-	if header.Typeflag != tar.TypeSymlink {
-		if err := unix.Fchmodat(parent, name, uint32(header.Mode)&0o7777, 0); err != nil {
+	if a.mode&unix.S_IFMT != unix.S_IFLNK { // a link has no mode
+		if err := unix.Fchmodat(parent, name, a.mode&0o7777, 0); err != nil {
 			return fmt.Errorf("setting the mode: %w", err)
 		}
 	}
-	for key, value := range header.PAXRecords {
-		attribute, found := strings.CutPrefix(key, xattrPrefix)
-		if !found {
-			continue
-		}
-		file := fmt.Sprintf("/proc/self/fd/%d/%s", parent, name) // there is no fsetxattrat yet
-		if err := unix.Lsetxattr(file, attribute, []byte(value), 0); err != nil {
-			return fmt.Errorf("setting %s: %w", attribute, err)
+	for key, value := range a.xattrs {
+		if err := unix.Lsetxattr(procPath(parent, name), key, []byte(value), 0); err != nil {
+			return fmt.Errorf("setting %s: %w", key, err)
 		}
 	}
-	return setTime(parent, name, header)
+	return a.applyTime(parent, name)
 }
 
-func setTime(parent int, name string, header *tar.Header) error {
-	time, err := unix.TimeToTimespec(header.ModTime)
-	if err != nil {
-		return fmt.Errorf("setting the time: %w", err)
-	}
-	err = unix.UtimesNanoAt(parent, name, []unix.Timespec{time, time}, unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil {
+func (a attributes) applyTime(parent int, name string) error {
+	if err := unix.UtimesNanoAt(parent, name, []unix.Timespec{a.time, a.time}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("setting the time: %w", err)
 	}
 	return nil
+}
+
+// procPath is a path to a file in an open directory, for system calls that have no at-variant.
+func procPath(parent int, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", parent, name)
 }

@@ -139,6 +139,27 @@ func TestUnpackKeepsAttributes(t *testing.T) {
 	assert.Equal(t, "a\nb", string(value[:n]))
 }
 
+func TestUnpackKeepsHoles(t *testing.T) {
+	const size = 64 << 20
+	var archive bytes.Buffer
+	writer := tar.NewWriter(&archive)
+	require.NoError(t, writer.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "sparse", Mode: 0o644, Size: size, Uid: os.Getuid(), Gid: os.Getgid()}))
+	content := make([]byte, size)
+	content[size/2] = 'x'
+	_, err := writer.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+
+	dir := t.TempDir()
+	require.NoError(t, unpack(context.Background(), &archive, dir))
+	got, err := os.ReadFile(filepath.Join(dir, "sparse"))
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(content, got))
+	var stat unix.Stat_t
+	require.NoError(t, unix.Stat(filepath.Join(dir, "sparse"), &stat))
+	assert.Less(t, stat.Blocks*512, int64(1<<20), "almost all of it is a hole")
+}
+
 func TestUnpackReplaces(t *testing.T) {
 	archive := tarOf(t,
 		file("a"), symlink("a", "nowhere"), file("a"), // a link in the way is replaced, not followed
