@@ -17,7 +17,7 @@
 //	close NAME                     end its standard input
 //	end NAME STATUS                wait for its end; its output is in the file NAME.out
 //
-// and the conditions [cgroup1] and [cgroup2]. In the environment, $IMAGE is the image, empty
+// and the conditions [cgroup1], [cgroup2], and [gnutar] where /bin/tar is GNU's. In the environment, $IMAGE is the image, empty
 // before chapter 4, and $STATE the state directory.
 //
 // With MYDOCKER_TEST_STRICT=1 a script that cannot run, for want of root or an image, fails

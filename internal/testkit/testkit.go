@@ -5,6 +5,7 @@ package testkit
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -155,6 +156,9 @@ func condition(name string) (bool, error) {
 		return cgroupVersion() == 1, nil
 	case "cgroup2":
 		return cgroupVersion() == 2, nil
+	case "gnutar":
+		version, err := exec.Command("/bin/tar", "--version").Output()
+		return err == nil && strings.Contains(string(version), "GNU tar"), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }
