@@ -25,7 +25,7 @@ func newCgroupV1(root, id string, limits limits) (_ cgroup, err error) {
 			undo(&err, c.remove)
 		}
 	}()
-	for _, controller := range []string{"memory", "cpu", "cpuset", "pids"} {
+	for _, controller := range []string{"memory", "cpu", "cpuset", "pids", "freezer"} {
 		if _, err := os.Stat(filepath.Join(root, controller)); err != nil {
 			continue // only a limit that needs it makes this an error, below
 		}

@@ -45,7 +45,7 @@ func commit(container, image string) error {
 	if err != nil {
 		return fmt.Errorf("reading the layers of container %s: %w", shortID(id), err)
 	}
-	layer, err := newLayer(o.upper())
+	layer, err := newLayer(o.upper(), findFreezer(id))
 	if err != nil {
 		return fmt.Errorf("committing container %s: %w", shortID(id), err)
 	}
@@ -87,9 +87,9 @@ func layersDir() string {
 	return filepath.Join(stateDir(), "layers")
 }
 
-// newLayer copies a directory to a layer of its own, in a temporary place, and gives it its
-// name when it is whole. A signal ends it early and leaves nothing behind.
-func newLayer(dir string) (layer string, err error) {
+// newLayer copies a directory to a layer of its own, while nobody changes it: in a temporary
+// place, which gets its name when it is whole. A signal ends it early and leaves nothing behind.
+func newLayer(dir string, container *freezer) (layer string, err error) {
 	if err := os.MkdirAll(layersDir(), 0o700); err != nil {
 		return "", err
 	}
@@ -109,6 +109,10 @@ func newLayer(dir string) (layer string, err error) {
 	if err := os.Mkdir(temporary, 0o755); err != nil {
 		return "", err
 	}
+	if err := container.stop(); err != nil {
+		return "", err
+	}
+	defer undo(&err, container.goOn)
 	if err := copyTree(ctx, dir, temporary); err != nil {
 		return "", err
 	}

@@ -18,8 +18,8 @@ import (
 // owners, modes, times and extended attributes, hard links and holes, and what overlayfs
 // keeps in a layer about files that were deleted or replaced.
 //
-// A container may still be at work in there. Every step begins at an open directory and
-// follows no link, so that none can lead the copy to the host's files, whenever it appears.
+// Where there is no freezer, a container may be at work in there. So every step begins at an
+// open directory and follows no link: none leads the copy to the host's files, whenever it appears.
 func copyTree(ctx context.Context, from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {

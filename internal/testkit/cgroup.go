@@ -35,7 +35,7 @@ func hierarchies() []string {
 		return []string{cgroupRoot}
 	}
 	var dirs []string
-	for _, controller := range []string{"memory", "cpu", "cpuset", "pids"} {
+	for _, controller := range []string{"memory", "cpu", "cpuset", "pids", "freezer"} {
 		dir := filepath.Join(cgroupRoot, controller)
 		if _, err := os.Stat(filepath.Join(dir, "tasks")); err == nil {
 			dirs = append(dirs, dir)
