@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -98,6 +99,18 @@ func groups() []string {
 		}
 	}
 	return all
+}
+
+// printRunning is the scripts' running: the IDs of the containers that run, as their cgroups have them.
+func printRunning() {
+	var ids []string
+	for _, group := range groups() {
+		ids = append(ids, filepath.Base(group))
+	}
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		fmt.Println(id)
+	}
 }
 
 // removeGroups removes a group and those below it, as far as they are empty.

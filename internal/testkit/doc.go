@@ -9,6 +9,7 @@
 // Besides testscript's own commands, scripts have
 //
 //	run [FLAGS... --] COMMAND...   mydocker run, with an image put in from chapter 4 on
+//	running                        print the IDs of the containers that run
 //	status N COMMAND...            run a command, which must exit with status N
 //	start [-tty] NAME COMMAND...   start a command in the background, on a terminal of its own with -tty
 //	send NAME TEXT                 type a line of text into it
@@ -17,7 +18,8 @@
 //	close NAME                     end its standard input
 //	end NAME STATUS                wait for its end; its output is in the file NAME.out
 //
-// and the conditions [cgroup1], [cgroup2], and [gnutar] where /bin/tar is GNU's. In the environment, $IMAGE is the image, empty
+// and the conditions [cgroup1], [cgroup2], [gnutar] where /bin/tar is GNU's, and [keeps] from
+// chapter 8 on, where a container is kept when it has ended. In the environment, $IMAGE is the image, empty
 // before chapter 4, and $STATE the state directory.
 //
 // With MYDOCKER_TEST_STRICT=1 a script that cannot run, for want of root or an image, fails

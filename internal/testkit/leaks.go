@@ -18,7 +18,7 @@ import (
 
 // prepare gives a script a state directory, with nothing in it but the image, and checks
 // behind the script that all is as it was before.
-func prepare(env *testscript.Env) error {
+func prepare(env *testscript.Env, keepsContainers bool) error {
 	if err := unix.Mount("tmpfs", stateDir, "tmpfs", 0, "mode=700"); err != nil {
 		return fmt.Errorf("mounting the state directory: %w", err)
 	}
@@ -34,9 +34,9 @@ func prepare(env *testscript.Env) error {
 	if err := os.Symlink(filepath.Join(imagesDir, "busybox.tar"), filepath.Join(images, "busybox.tar")); err != nil {
 		return err
 	}
-	before := snapshot()
+	before := snapshot(keepsContainers)
 	env.Defer(func() {
-		diff := leaks(before)
+		diff := leaks(before, keepsContainers)
 		// A script that fails must not make the next one fail. And its directory is removed after
 		// this, so nothing may be mounted in it.
 		for _, group := range groups() {
@@ -52,10 +52,10 @@ func prepare(env *testscript.Env) error {
 }
 
 // leaks returns how the sandbox differs from what it was. Processes need a moment to end.
-func leaks(before []string) string {
+func leaks(before []string, keepsContainers bool) string {
 	deadline := time.Now().Add(3 * time.Second)
 	for {
-		diff := cmp.Diff(before, snapshot())
+		diff := cmp.Diff(before, snapshot(keepsContainers))
 		if diff == "" || time.Now().After(deadline) {
 			return diff
 		}
@@ -63,8 +63,9 @@ func leaks(before []string) string {
 	}
 }
 
-// snapshot describes everything that a container may leave behind, a line each.
-func snapshot() []string {
+// snapshot describes everything that a container may leave behind, a line each. Its
+// directory counts, unless it is there to be kept.
+func snapshot(keepsContainers bool) []string {
 	hostname, err := os.Hostname()
 	lines := []string{fmt.Sprint("hostname ", hostname, err)}
 	if _, err := os.Stat("/proc/self/exe"); err != nil {
@@ -78,7 +79,9 @@ func snapshot() []string {
 	}
 	containers, _ := filepath.Glob(filepath.Join(stateDir, "containers", "*")) // the pattern is good
 	temporary, _ := filepath.Glob(filepath.Join(stateDir, "images", ".*"))
-	lines = append(lines, containers...)
+	if !keepsContainers {
+		lines = append(lines, containers...)
+	}
 	lines = append(lines, temporary...)
 	slices.Sort(lines)
 	return lines

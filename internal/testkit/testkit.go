@@ -22,6 +22,7 @@ func Main(m *testing.M, main func()) {
 	programs := map[string]func(){
 		"mydocker": main,
 		"run":      func() { runProgram(main) },
+		"running":  printRunning,
 	}
 	if programs[filepath.Base(os.Args[0])] == nil && os.Geteuid() == 0 {
 		enterSandbox() // returns in the sandbox
@@ -129,15 +130,22 @@ func scriptsOf(t *testing.T, first, last int) []string {
 	return scripts
 }
 
-// firstWithImage is the chapter from which on run takes an image.
-const firstWithImage = 4
+const (
+	firstWithImage = 4 // the chapter from which on run takes an image
+	firstToKeep    = 8 // the chapter from which on a container is kept when it has ended
+)
 
 func params(t *testing.T, chapter int) testscript.Params {
 	deadline, _ := t.Deadline()
 	return testscript.Params{
-		Deadline:  deadline,
-		Cmds:      commands,
-		Condition: condition,
+		Deadline: deadline,
+		Cmds:     commands,
+		Condition: func(name string) (bool, error) {
+			if name == "keeps" {
+				return chapter >= firstToKeep, nil
+			}
+			return condition(name)
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", strings.Split(os.Getenv("PATH"), ":")[0]+":"+appletsDir+":/usr/sbin:/usr/bin:/sbin:/bin")
 			env.Setenv("STATE", stateDir)
@@ -145,7 +153,7 @@ func params(t *testing.T, chapter int) testscript.Params {
 			if chapter >= firstWithImage {
 				env.Setenv("IMAGE", "busybox")
 			}
-			return prepare(env)
+			return prepare(env, chapter >= firstToKeep)
 		},
 	}
 }
