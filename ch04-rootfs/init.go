@@ -25,12 +25,19 @@ func runInit() error {
 	if os.Getpid() != 1 {
 		return errors.New("init is not for people: it runs inside of a container that mydocker makes")
 	}
-	// No descriptor but stdin, stdout and stderr reaches the command, not even one that our own
-	// caller left open.
+	if err := closeOnExec(); err != nil {
+		return err
+	}
+	return answer(os.NewFile(pipeFD, "pipe"), becomeContainer)
+}
+
+// closeOnExec keeps all descriptors but stdin, stdout and stderr from the next program, also
+// those that our own caller left open.
+func closeOnExec() error {
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("marking all descriptors close-on-exec: %w", err)
 	}
-	return answer(os.NewFile(pipeFD, "pipe"), becomeContainer)
+	return nil
 }
 
 // becomeContainer does what the config says, and returns only if it fails.

@@ -111,6 +111,13 @@ func undo(err *error, takeBack func() error) {
 	}
 }
 
+// undoOnError is undo for what is to stay if all goes well.
+func undoOnError(err *error, takeBack func() error) {
+	if *err != nil {
+		undo(err, takeBack)
+	}
+}
+
 // newInit is the container's first process: this same program, as "mydocker init", in new
 // namespaces. There it sets up its surroundings and then becomes the command.
 func newInit(opts runOptions, id string) *exec.Cmd {

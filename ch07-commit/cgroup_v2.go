@@ -25,11 +25,7 @@ type cgroupV2 struct {
 func newCgroupV2(root, id string, limits limits) (_ cgroup, err error) {
 	parent := filepath.Join(root, cgroupParent)
 	c := &cgroupV2{dir: filepath.Join(parent, id), pids: limits.pids}
-	defer func() {
-		if err != nil {
-			undo(&err, c.remove)
-		}
-	}()
+	defer undoOnError(&err, c.remove)
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the cgroup: %w", err)
 	}

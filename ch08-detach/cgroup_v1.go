@@ -20,11 +20,7 @@ type cgroupV1 struct {
 
 func newCgroupV1(root, id string, limits limits) (_ cgroup, err error) {
 	c := &cgroupV1{root: root, id: id}
-	defer func() {
-		if err != nil {
-			undo(&err, c.remove)
-		}
-	}()
+	defer undoOnError(&err, c.remove)
 	for _, controller := range []string{"memory", "cpu", "cpuset", "pids", "freezer"} {
 		if _, err := os.Stat(filepath.Join(root, controller)); err != nil {
 			continue // only a limit that needs it makes this an error, below

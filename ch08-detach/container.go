@@ -36,11 +36,7 @@ func newContainer(id string, image []string, opts runOptions) (_ *container, err
 	if c.overlay, err = newOverlay(id, image); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			undo(&err, c.overlay.remove)
-		}
-	}()
+	defer undoOnError(&err, c.overlay.remove)
 	if err := c.save(); err != nil {
 		return nil, err
 	}

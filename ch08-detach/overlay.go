@@ -54,11 +54,7 @@ func newOverlay(id string, image []string) (_ *overlay, err error) {
 	if err := os.Mkdir(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the container's layer: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			undo(&err, o.remove)
-		}
-	}()
+	defer undoOnError(&err, o.remove)
 	if o.lock, err = lockDir(o.Dir); err != nil {
 		return nil, err
 	}

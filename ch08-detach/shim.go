@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,8 +32,8 @@ func startShim() error {
 		return fmt.Errorf("starting the shim: %w", err)
 	}
 	// What our caller left open must not stay open for as long as the container runs.
-	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("marking all descriptors close-on-exec: %w", err)
+	if err := closeOnExec(); err != nil {
+		return err
 	}
 	ours, theirs, err := newPipe()
 	if err != nil {
