@@ -8,6 +8,7 @@
 # IMAGE_FROM=debian Docker is not asked. Does nothing if the file is there.
 set -euo pipefail
 
+scripts=$(dirname "$(realpath "$0")")
 file=${1:-${MYDOCKER_ROOT:-/var/lib/mydocker}/images/busybox.tar}
 
 say() { echo "image busybox: $*" >&2; }
@@ -28,25 +29,12 @@ from_docker() {
 		docker rm "$container" >/dev/null
 }
 
-# download fetches the package for this machine, without installing it.
-download() {
-	(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download busybox-static)
-}
-
 from_debian() {
 	if ! command -v dpkg-deb >/dev/null; then
 		say "needs Docker, or Debian's or Ubuntu's packages"
 		exit 1
 	fi
-	say "downloading the package busybox-static"
-	if ! download 2>"$work/log"; then
-		# A new machine has no list of packages yet, and only root may fetch one.
-		if ! { apt-get -qq update && download; } 2>>"$work/log"; then
-			cat "$work/log" >&2
-			exit 1
-		fi
-	fi
-	dpkg-deb -x "$work"/busybox-static_*.deb "$work/package"
+	"$scripts/package.sh" busybox-static "$work/package"
 	build_rootfs "$(find "$work/package" -path '*/bin/busybox')" "$work/rootfs"
 	tar -C "$work/rootfs" --numeric-owner --owner=0 --group=0 --sort=name --mtime=@0 -cf "$work/busybox.tar" .
 }

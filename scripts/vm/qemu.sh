@@ -21,16 +21,17 @@ fi
 
 say() { echo "qemu: $*" >&2; }
 
-# fetch_kernel unpacks the newest kernel package, without installing it, and sets KERNEL and MODULES.
+# kernel_package prints the package that the newest kernel for clouds is in.
+kernel_package() {
+	apt-cache depends "linux-image-cloud-$arch" 2>/dev/null | awk '/Depends: linux-image/ { print $2; exit }'
+}
+
+# fetch_kernel unpacks that package, and sets KERNEL and MODULES.
 fetch_kernel() {
-	local dir=.cache/kernel-$arch package
+	local dir=.cache/kernel-$arch
 	if ! compgen -G "$dir/boot/vmlinuz-*" >/dev/null; then
-		package=$(apt-cache depends "linux-image-cloud-$arch" | awk '/Depends: linux-image/ { print $2; exit }')
-		say "downloading the package $package"
-		mkdir -p "$dir"
-		(cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download "$package")
-		dpkg-deb -x "$dir"/linux-image-*.deb "$dir"
-		rm "$dir"/linux-image-*.deb
+		[ -n "$(kernel_package)" ] || apt-get -qq update
+		scripts/package.sh "$(kernel_package)" "$dir"
 	fi
 	KERNEL=$(echo "$dir"/boot/vmlinuz-*)
 	MODULES=$(echo "$dir"/lib/modules/*)
