@@ -56,14 +56,19 @@ func commit(container, image string) error {
 	return nil
 }
 
-// findContainer returns the ID of the container that has this ID or this name, or else is the
-// only one whose ID begins with it.
+// findContainer returns the ID of the container that has this ID, or else this name, or else is
+// the only one whose ID begins with it.
 func findContainer(prefix string) (string, error) {
 	if prefix == "" {
 		return "", errors.New(`invalid name or ID supplied: ""`)
 	}
-	if id, err := os.Readlink(nameLink(prefix)); err == nil && containerName.MatchString(prefix) {
-		return id, nil
+	if containerName.MatchString(prefix) {
+		if _, err := os.Lstat(filepath.Join(containersDir(), prefix)); err == nil {
+			return prefix, nil
+		}
+		if id, err := os.Readlink(nameLink(prefix)); err == nil {
+			return id, nil
+		}
 	}
 	entries, err := os.ReadDir(containersDir())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -59,11 +59,11 @@ func TestContainerNames(t *testing.T) {
 
 func TestFindContainer(t *testing.T) {
 	t.Setenv("MYDOCKER_ROOT", t.TempDir())
-	for id, name := range map[string]string{"abc1": "web", "abc2": "abc1x", "def": ""} {
+	for id, name := range map[string]string{"abc1": "web", "abc2": "abc1x", "def": "abc2"} {
 		_, err := newContainer(id, nil, runOptions{name: name})
 		require.NoError(t, err)
 	}
-	for given, want := range map[string]string{"abc1": "abc1", "web": "abc1", "d": "def", "abc1x": "abc2"} {
+	for given, want := range map[string]string{"abc1": "abc1", "web": "abc1", "d": "def", "abc1x": "abc2", "abc2": "abc2"} {
 		id, err := findContainer(given)
 		assert.NoError(t, err, given)
 		assert.Equal(t, want, id, given)
