@@ -51,9 +51,12 @@ func prepare(env *testscript.Env, keepsContainers bool) error {
 	return nil
 }
 
-// leaks returns how the sandbox differs from what it was. Processes need a moment to end.
+// leakPatience is how long what is left may take to go: on a busy machine processes need time to end.
+var leakPatience = 10 * time.Second
+
+// leaks returns how the sandbox differs from what it was.
 func leaks(before []string, keepsContainers bool) string {
-	deadline := time.Now().Add(3 * time.Second)
+	deadline := time.Now().Add(leakPatience)
 	for {
 		diff := cmp.Diff(before, snapshot(keepsContainers))
 		if diff == "" || time.Now().After(deadline) {

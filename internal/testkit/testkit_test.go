@@ -6,13 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // The program under test does nothing, and does it well.
-func TestMain(m *testing.M) { Main(m, func() {}) }
+func TestMain(m *testing.M) {
+	leakPatience = time.Second // these scripts are meant to leave things behind
+	Main(m, func() {})
+}
 
 // outcomeOf runs a script and returns what became of it.
 func outcomeOf(t *testing.T, script string) outcome {
