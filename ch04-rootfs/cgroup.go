@@ -151,7 +151,7 @@ func readCounter(path, name string) (int, error) {
 // removeGroup removes a group's directory; the files in it are the kernel's and go with it.
 // For a moment after its last member has ended, a group may still be busy.
 func removeGroup(dir string) error {
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(5 * time.Second)
 	for {
 		err := unix.Rmdir(dir)
 		switch {

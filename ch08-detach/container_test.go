@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -59,10 +60,13 @@ func TestContainerNames(t *testing.T) {
 
 func TestFindContainer(t *testing.T) {
 	t.Setenv("MYDOCKER_ROOT", t.TempDir())
+	var alive []*container // with their locks, or the next one clears them away
 	for id, name := range map[string]string{"abc1": "web", "abc2": "abc1x", "def": "abc2"} {
-		_, err := newContainer(id, nil, runOptions{name: name})
+		c, err := newContainer(id, nil, runOptions{name: name})
 		require.NoError(t, err)
+		alive = append(alive, c)
 	}
+	defer runtime.KeepAlive(alive)
 	for given, want := range map[string]string{"abc1": "abc1", "web": "abc1", "d": "def", "abc1x": "abc2", "abc2": "abc2"} {
 		id, err := findContainer(given)
 		assert.NoError(t, err, given)
