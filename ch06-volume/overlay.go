@@ -89,7 +89,7 @@ func (o overlay) remove() error {
 	if err != nil {
 		return fmt.Errorf("removing the container's layer: %w", err)
 	}
-	if strings.Contains(string(mounts), filepath.Base(o.Dir)) {
+	if strings.Contains(string(mounts), filepath.Join(filepath.Base(containersDir()), filepath.Base(o.Dir))) {
 		return fmt.Errorf("not removing %s: something is mounted in it", o.Dir)
 	}
 	if err := os.RemoveAll(o.Dir); err != nil {
@@ -106,23 +106,26 @@ func sweep() error {
 	if err != nil {
 		return fmt.Errorf("looking for what is left over: %w", err)
 	}
+	var errs []error
 	for _, entry := range entries {
-		o := overlay{Dir: filepath.Join(containersDir(), entry.Name())}
-		o.lock, err = os.Open(o.Dir)
-		if err != nil {
-			continue // gone in this moment
-		}
-		if unix.Flock(int(o.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-			o.lock.Close()
-			continue // in use
-		}
-		log.Debugf("removing what is left over of container %s", entry.Name())
-		if err := clearGroups(entry.Name()); err != nil {
-			return err
-		}
-		if err := o.remove(); err != nil {
-			return err
-		}
+		errs = append(errs, clearUp(entry.Name()))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// clearUp does what a container's mydocker would have done, unless that still lives.
+func clearUp(id string) (err error) {
+	o := overlay{Dir: filepath.Join(containersDir(), id)}
+	if o.lock, err = os.Open(o.Dir); err != nil {
+		return nil // gone in this moment
+	}
+	defer o.lock.Close()
+	if unix.Flock(int(o.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil // in use
+	}
+	log.Debugf("clearing up after container %s", id)
+	if err := clearGroups(id); err != nil {
+		return err
+	}
+	return o.remove()
 }

@@ -109,7 +109,7 @@ func (o overlay) remove() error {
 	if err != nil {
 		return fmt.Errorf("removing the container's layer: %w", err)
 	}
-	if strings.Contains(string(mounts), filepath.Base(o.Dir)) {
+	if strings.Contains(string(mounts), filepath.Join(filepath.Base(containersDir()), filepath.Base(o.Dir))) {
 		return fmt.Errorf("not removing %s: something is mounted in it", o.Dir)
 	}
 	if err := os.RemoveAll(o.Dir); err != nil {
@@ -127,16 +127,15 @@ func sweep() error {
 	if err != nil {
 		return fmt.Errorf("looking for what is left over: %w", err)
 	}
+	var errs []error
 	for _, entry := range entries {
-		if err := clearUp(entry.Name()); err != nil {
-			return err
-		}
+		errs = append(errs, clearUp(entry.Name()))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// clearUp does what a container's mydocker would have done. Only with the lock in our hands do
-// we know that it lives no more, and that the record says the last of it.
+// clearUp does what a container's mydocker would have done, unless that still lives. Only with
+// the lock in our hands do we know that, and that the record says the last of it.
 func clearUp(id string) (err error) {
 	o := &overlay{Dir: filepath.Join(containersDir(), id)}
 	if o.lock, err = os.Open(o.Dir); err != nil {
