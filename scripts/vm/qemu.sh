@@ -44,18 +44,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 
-# The VM's root file system is the image's, with the tests under /work.
-mkdir -p "$root"/{work/.cache,usr/local/sbin,var/lib,sys,modules}
+# The VM's root file system is the image's, with the tests under /mydocker.
+mkdir -p "$root"/{mydocker/.cache,usr/local/sbin,var/lib,sys,modules}
 tar -C "$root" -xf .cache/busybox.tar --no-same-owner
-cp .cache/busybox.tar "$root/work/.cache"
+cp .cache/busybox.tar "$root/mydocker/.cache"
 [ $# -gt 0 ] || set -- ch[0-9][0-9]-*
 for stage in ch[0-9][0-9]-*; do
-	mkdir -p "$root/work/$stage"
-	cp -r "$stage/testdata" "$root/work/$stage"
+	mkdir -p "$root/mydocker/$stage"
+	cp -r "$stage/testdata" "$root/mydocker/$stage"
 done
 for stage in "$@"; do
 	say "building the tests of $stage"
-	CGO_ENABLED=0 go test -c -o "$root/work/$stage/tests" "./$stage"
+	CGO_ENABLED=0 go test -c -o "$root/mydocker/$stage/tests" "./$stage"
 done
 
 # Modules go in the order in which they are loaded.
@@ -96,7 +96,7 @@ ip link set lo up
 for module in /modules/*; do insmod $module; done
 echo "vm: Linux $(uname -r), cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controllers)"
 export MYDOCKER_TEST_STRICT=1
-for tests in /work/*/tests; do
+for tests in /mydocker/*/tests; do
 	cd ${tests%/tests}
 	start=$(cut -d. -f1 /proc/uptime)
 	if ./tests -test.v -test.timeout 10m; then
