@@ -24,22 +24,21 @@ import (
 
 // commands are the script commands of doc.go.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"status": positive(2, "status N COMMAND...", cmdStatus),
-	"start":  positive(2, "start [-tty] NAME COMMAND...", cmdStart),
-	"send":   positive(2, "send NAME TEXT", cmdSend),
-	"until":  positive(2, "until NAME REGEXP", cmdUntil),
-	"signal": positive(2, "signal [-init] NAME SIGNAL", cmdSignal),
-	"close":  positive(1, "close NAME", cmdClose),
-	"end":    positive(2, "end NAME STATUS", cmdEnd),
+	"status": positive("status N COMMAND...", cmdStatus),
+	"start":  positive("start [-tty] NAME COMMAND...", cmdStart),
+	"send":   positive("send NAME TEXT", cmdSend),
+	"until":  positive("until NAME REGEXP", cmdUntil),
+	"signal": positive("signal [-init] NAME SIGNAL", cmdSignal),
+	"end":    positive("end NAME STATUS", cmdEnd),
 }
 
 // patience is how long a script waits for something that should happen at once.
 const patience = 20 * time.Second
 
-// positive makes a script command of one that has no use for "!".
-func positive(minArgs int, usage string, command func(*testscript.TestScript, []string)) func(*testscript.TestScript, bool, []string) {
+// positive makes a script command of one that has no use for "!", and for less than two arguments.
+func positive(usage string, command func(*testscript.TestScript, []string)) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
-		if neg || len(args) < minArgs {
+		if neg || len(args) < 2 {
 			ts.Fatalf("usage: %s", usage)
 		}
 		command(ts, args)
@@ -253,10 +252,6 @@ func readStat(file string) (stat procStat, err error) {
 	}
 	stat.pid, err = strconv.Atoi(strings.TrimSpace(string(data[:first])))
 	return stat, err
-}
-
-func cmdClose(ts *testscript.TestScript, args []string) {
-	ts.Check(find(ts, args[0]).input.Close())
 }
 
 func cmdEnd(ts *testscript.TestScript, args []string) {

@@ -15,7 +15,6 @@
 //	send NAME TEXT                 type a line of text into it
 //	until NAME REGEXP              wait until it has printed this since the last until
 //	signal [-init] NAME SIGNAL     send it a signal, or to the container's process 1 that it started
-//	close NAME                     end its standard input
 //	end NAME STATUS                wait for its end; its output is in the file NAME.out
 //
 // and the conditions [cgroup1], [cgroup2], [gnutar] where /bin/tar is GNU's, and [keeps] from

@@ -3,6 +3,8 @@
 package testkit
 
 import (
+	"cmp"
+	"fmt"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -58,12 +60,7 @@ func (r recorder) Fatal(args ...any) {
 }
 
 func (r recorder) Skip(args ...any) {
-	r.skipped = "skipped"
-	for _, arg := range args {
-		if reason, ok := arg.(string); ok {
-			r.skipped = reason
-		}
-	}
+	r.skipped = cmp.Or(fmt.Sprint(args...), "skipped")
 	runtime.Goexit()
 }
 
