@@ -26,5 +26,5 @@ func newID() string {
 }
 
 func shortID(id string) string {
-	return id[:shortIDLen]
+	return id[:min(shortIDLen, len(id))]
 }
