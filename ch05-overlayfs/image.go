@@ -55,9 +55,8 @@ func openImage(name string) (rootfs string, err error) {
 	return rootfs, nil
 }
 
-// unpackImage makes NAME/rootfs out of NAME.tar: in a temporary place, which gets its name
-// when it is whole. A signal ends it early and leaves nothing behind.
-func unpackImage(name string) (err error) {
+// unpackImage makes NAME/rootfs out of NAME.tar.
+func unpackImage(name string) error {
 	archive, err := os.Open(filepath.Join(imagesDir(), name+".tar"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("no such image: %s (%s has: %s)", name, imagesDir(), strings.Join(imageNames(), " "))
@@ -67,33 +66,45 @@ func unpackImage(name string) (err error) {
 	}
 	defer archive.Close()
 
-	lock, err := lockDir(imagesDir())
+	err = makeWhole(imagesDir(), filepath.Join(name, "rootfs"), func(ctx context.Context, dir string) error {
+		return unpack(ctx, bufio.NewReaderSize(archive, 1<<20), dir)
+	})
+	if err != nil {
+		return fmt.Errorf("unpacking image %s: %w", name, err)
+	}
+	return nil
+}
+
+// makeWhole makes a directory within top, unless it is there: fill fills it in a temporary place,
+// and it gets its name when it is whole. A signal ends it early and leaves nothing behind.
+func makeWhole(top, name string, fill func(ctx context.Context, dir string) error) (err error) {
+	lock, err := lockDir(top)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	dir := filepath.Join(imagesDir(), name)
+	dir := filepath.Join(top, name)
 	if _, err := os.Stat(dir); err == nil {
 		return nil // somebody else was faster
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	temporary := filepath.Join(imagesDir(), ".unpacking") // nobody else's, while we have the lock
-	if err := os.RemoveAll(temporary); err != nil {       // somebody was killed here
-		return fmt.Errorf("removing what an earlier run left: %w", err)
+	temporary := filepath.Join(top, ".making")      // nobody else's, while we have the lock
+	if err := os.RemoveAll(temporary); err != nil { // somebody was killed here
+		return err
 	}
 	defer undo(&err, func() error { return os.RemoveAll(temporary) })
-	if err := os.MkdirAll(filepath.Join(temporary, "rootfs"), 0o755); err != nil {
-		return fmt.Errorf("unpacking image %s: %w", name, err)
+	if err := os.Mkdir(temporary, 0o755); err != nil {
+		return err
 	}
-	if err := unpack(ctx, bufio.NewReaderSize(archive, 1<<20), filepath.Join(temporary, "rootfs")); err != nil {
-		return fmt.Errorf("unpacking image %s: %w", name, err)
+	if err := fill(ctx, temporary); err != nil {
+		return err
 	}
-	if err := os.Rename(temporary, dir); err != nil {
-		return fmt.Errorf("unpacking image %s: %w", name, err)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
 	}
-	return nil
+	return os.Rename(temporary, dir)
 }
 
 // imageNames lists the images for an error message.

@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v3"
-	"golang.org/x/sys/unix"
 )
 
 func newCommitCommand() *cli.Command {
@@ -96,37 +94,20 @@ func layersDir() string {
 	return filepath.Join(stateDir(), "layers")
 }
 
-// newLayer copies a directory to a layer of its own, while nobody changes it: in a temporary
-// place, which gets its name when it is whole. A signal ends it early and leaves nothing behind.
+// newLayer copies a directory to a layer of its own, while nobody changes it.
 func newLayer(dir string, container *freezer) (layer string, err error) {
 	if err := os.MkdirAll(layersDir(), 0o700); err != nil {
 		return "", err
 	}
-	lock, err := lockDir(layersDir())
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	defer stop()
-
-	temporary := filepath.Join(layersDir(), ".committing") // nobody else's, while we have the lock
-	if err := os.RemoveAll(temporary); err != nil {        // somebody was killed here
-		return "", err
-	}
-	defer undo(&err, func() error { return os.RemoveAll(temporary) })
-	if err := os.Mkdir(temporary, 0o755); err != nil {
-		return "", err
-	}
-	if err := container.stop(); err != nil {
-		return "", err
-	}
-	defer undo(&err, container.goOn)
-	if err := copyTree(ctx, dir, temporary); err != nil {
-		return "", err
-	}
-	layer = filepath.Join(layersDir(), shortID(newID()))
-	return layer, os.Rename(temporary, layer)
+	layer = shortID(newID())
+	err = makeWhole(layersDir(), layer, func(ctx context.Context, copied string) (err error) {
+		if err := container.stop(); err != nil {
+			return err
+		}
+		defer undo(&err, container.goOn)
+		return copyTree(ctx, dir, copied)
+	})
+	return filepath.Join(layersDir(), layer), err
 }
 
 // saveImage gives a name to layers. An image of that name is replaced in one step; its
