@@ -120,8 +120,8 @@ func clearUp(id string) (err error) {
 		return nil // gone in this moment
 	}
 	defer o.lock.Close()
-	if unix.Flock(int(o.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil // in use
+	if unix.Flock(int(o.lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
+		return nil // in use; those who only look share the lock, and are not taken for users
 	}
 	log.Debugf("clearing up after container %s", id)
 	if err := clearGroups(id); err != nil {
