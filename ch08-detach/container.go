@@ -123,25 +123,30 @@ func nameLink(name string) string {
 	return filepath.Join(stateDir(), "names", name)
 }
 
-// takeName makes the link from the name to the ID. That it is the only one is the kernel's
-// work: of two who make the same link at once, one is told that it is there.
+// takeName takes the container's name, if it has one and nobody else does.
 func (c *container) takeName() error {
 	if c.Name == "" {
 		return nil
 	}
-	link := nameLink(c.Name)
-	err := os.MkdirAll(filepath.Dir(link), 0o700)
-	if err == nil {
-		err = os.Symlink(c.ID, link)
-	}
+	err := c.linkName()
 	if errors.Is(err, fs.ErrExist) {
-		owner, _ := os.Readlink(link) // only for the message
+		owner, _ := os.Readlink(nameLink(c.Name)) // only for the message
 		return fmt.Errorf(`conflict. The container name "/%s" is already in use by container "%s"`, c.Name, owner)
 	}
 	if err != nil {
 		return fmt.Errorf("taking the name: %w", err)
 	}
 	return nil
+}
+
+// linkName makes the link from the name to the ID. That it is the only one is the kernel's
+// work: of two who make the same link at once, one is told that it is there.
+func (c *container) linkName() error {
+	link := nameLink(c.Name)
+	if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
+		return err
+	}
+	return os.Symlink(c.ID, link)
 }
 
 // dropName gives the name back, if it was ever ours.

@@ -17,7 +17,7 @@ func TestRecordOfAContainer(t *testing.T) {
 	t.Setenv("MYDOCKER_ROOT", t.TempDir())
 	c, err := newContainer("id", []string{filepath.Join(stateDir(), "image")}, runOptions{name: "web", image: "busybox", command: []string{"a", "\xff"}})
 	require.NoError(t, err)
-	require.NoError(t, c.hasStarted(42))
+	require.NoError(t, c.hasStarted(os.Getpid()))
 	end := exitError{status: 137, err: errors.New("out of memory")}
 	assert.Equal(t, end, c.hasEnded(end), "how it has ended is passed on")
 
@@ -25,7 +25,7 @@ func TestRecordOfAContainer(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "web", got.Name)
 	assert.Equal(t, arguments{"a", "\xff"}, got.Command)
-	assert.Equal(t, 42, got.PID)
+	assert.Equal(t, os.Getpid(), got.PID)
 	assert.Equal(t, 137, got.Status)
 	assert.Equal(t, "out of memory", got.Error)
 	assert.False(t, got.Finished.Before(got.Started))

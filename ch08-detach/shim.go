@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -86,30 +87,40 @@ func runShim(opts runOptions) error {
 }
 
 // shrink gives back the memory that is not needed by a process which only waits: what is left
-// on the heap of the start, and of the program itself what is read-only. The kernel reads that
-// again, page by page, when it is wanted: see MADV_DONTNEED in madvise(2).
+// on the heap of the start, and of the program itself what is as it is in its file. The kernel
+// reads that again, page by page, when it is wanted: see MADV_DONTNEED in madvise(2).
 func shrink() error {
-	maps, err := os.ReadFile("/proc/self/maps")
+	maps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return fmt.Errorf("reading our memory map: %w", err)
 	}
-	type mapping struct{ start, end uintptr }
-	var readOnly []mapping
-	for line := range strings.Lines(string(maps)) {
-		var m mapping
-		var mode, offset string
-		if _, err := fmt.Sscanf(line, "%x-%x %s %s", &m.start, &m.end, &mode, &offset); err != nil {
-			return fmt.Errorf("reading our memory map: %w", err)
-		}
-		if strings.Contains(line, "/") && strings.HasPrefix(mode, "r-") { // of a file, and not written to
-			readOnly = append(readOnly, m)
-		}
-	}
 	debug.FreeOSMemory()
-	for _, m := range readOnly {
+	for _, m := range unchangedMappings(string(maps)) {
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("giving back memory: %w", errno)
 		}
 	}
 	return nil
+}
+
+type mapping struct{ start, end uintptr }
+
+// unchangedMappings finds in a /proc/PID/smaps what is mapped from a file, cannot be written
+// to, and was not before either: the linker makes some of its work read-only when it is done
+// with it, and that is in no file. See proc_pid_smaps(5).
+func unchangedMappings(maps string) []mapping {
+	var unchanged []mapping
+	var current mapping
+	var readOnly, ofFile bool
+	for line := range strings.Lines(maps) {
+		var m mapping
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &m.start, &m.end, &mode); err == nil {
+			current, readOnly, ofFile = m, strings.HasPrefix(mode, "r-"), strings.Contains(line, "/")
+		}
+		if readOnly && ofFile && slices.Equal(strings.Fields(line), []string{"Anonymous:", "0", "kB"}) {
+			unchanged = append(unchanged, current)
+		}
+	}
+	return unchanged
 }
