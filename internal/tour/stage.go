@@ -52,7 +52,8 @@ func (s stage) name() string {
 	return name
 }
 
-var stageDir = regexp.MustCompile(`^(ch[0-9][0-9]-.+|final)$`)
+// stageDir does not match final: that is no copy of the chapter before it.
+var stageDir = regexp.MustCompile(`^ch[0-9][0-9]-.+$`)
 
 // readStages reads all stages under root, in the order of the tour.
 func readStages(root string) ([]stage, error) {
@@ -112,13 +113,8 @@ func leftOut(name string) bool {
 }
 
 // normalise takes the stage's own name out of a text, which is no change to talk about.
-// "final" is a word as well, so it is only taken out of the module's path.
 func (s stage) normalise(text string) string {
-	own := s.dir
-	if s.dir == "final" {
-		own = "mydocker/final"
-	}
-	return strings.ReplaceAll(text, own, strings.TrimSuffix(own, s.dir)+"STAGE")
+	return strings.ReplaceAll(text, s.dir, "STAGE")
 }
 
 // split takes a file apart.
