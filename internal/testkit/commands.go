@@ -168,7 +168,7 @@ func (p *process) startOnTerminal() error {
 }
 
 func cmdSend(ts *testscript.TestScript, args []string) {
-	text := strings.NewReplacer("^C", "\x03", "^D", "\x04", "^Z", "\x1a").Replace(args[1])
+	text := strings.NewReplacer("^C", "\x03", "^D", "\x04", "^P", "\x10", "^Q", "\x11", "^Z", "\x1a").Replace(args[1])
 	if text == args[1] {
 		text += "\n"
 	}

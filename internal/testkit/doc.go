@@ -17,8 +17,14 @@
 //	signal [-init] NAME SIGNAL     send it a signal, or to the container's process 1 that it started
 //	end NAME STATUS                wait for its end; its output is in the file NAME.out
 //
-// and the conditions [cgroup1], [cgroup2], [gnutar] where /bin/tar is GNU's, and [keeps] from
-// chapter 8 on, where a container is kept when it has ended. In the environment, $IMAGE is the image, empty
+//	outside [COMMAND...]           be another machine, 192.0.2.2, or run a command on it (start it, until it is ready)
+//	serve PROTOCOL PORT TEXT       answer whoever comes, also from within a container: the binary is static
+//	ask [-wait TIME] PROTOCOL IP:PORT   print what comes from there
+//	speed [IP:PORT]                measure the way to another speed: MB a second, and microseconds there and back
+//
+// and the conditions [cgroup1], [cgroup2], [gnutar] where /bin/tar is GNU's, [keeps] from
+// chapter 8 on, where a container is kept when it has ended, and [networks] from chapter 11 on, where
+// it has an interface. In the environment, $IMAGE is the image, empty
 // before chapter 4, and $STATE the state directory.
 //
 // With MYDOCKER_TEST_STRICT=1 a script that cannot run, for want of root or an image, fails

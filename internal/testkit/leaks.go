@@ -36,12 +36,14 @@ func prepare(env *testscript.Env, keepsContainers bool) error {
 	}
 	before := snapshot(keepsContainers)
 	env.Defer(func() {
+		removeDefaultNetwork(env)
 		diff := leaks(before, keepsContainers)
 		// A script that fails must not make the next one fail. And its directory is removed after
 		// this, so nothing may be mounted in it.
 		for _, group := range groups() {
 			_ = unix.Rmdir(filepath.Join(cgroupRoot, group))
 		}
+		removeNetworks()
 		unmountBelow(env.WorkDir)
 		if diff != "" {
 			env.T().Fatal("the script leaves behind:\n" + diff)
@@ -77,14 +79,17 @@ func snapshot(keepsContainers bool) []string {
 	lines = append(lines, mounts()...)
 	lines = append(lines, processList()...)
 	lines = append(lines, links()...)
+	lines = append(lines, firewall()...)
 	for _, group := range groups() {
 		lines = append(lines, "cgroup "+group)
 	}
 	containers, _ := filepath.Glob(filepath.Join(stateDir, "containers", "*")) // the pattern is good
-	temporary, _ := filepath.Glob(filepath.Join(stateDir, "images", ".*"))
+	networks, _ := filepath.Glob(filepath.Join(stateDir, "networks", "*"))
+	temporary, _ := filepath.Glob(filepath.Join(stateDir, "images", ".[^l]*")) // .lock is to stay
 	if !keepsContainers {
 		lines = append(lines, containers...)
 	}
+	lines = append(lines, networks...)
 	lines = append(lines, temporary...)
 	slices.Sort(lines)
 	return lines
@@ -137,6 +142,11 @@ func links() []string {
 	}
 	var lines []string
 	for _, link := range interfaces {
+		// A container's veth that is switched off goes with its namespace, which the last packets
+		// of a connection may keep for a while.
+		if strings.HasPrefix(link.Name, "mdv") && link.Flags&net.FlagUp == 0 {
+			continue
+		}
 		lines = append(lines, fmt.Sprintf("link %s %v", link.Name, link.Flags&net.FlagUp))
 	}
 	return lines

@@ -153,6 +153,10 @@ func makeSandbox(name string) error {
 	if err := installApplets(strings.NewReader(string(image))); err != nil {
 		return fmt.Errorf("installing busybox: %w", err)
 	}
+	// A router, as a machine with Docker is, so that no script but those about it hears of it.
+	if err := os.WriteFile(forwarding, []byte("1"), 0); err != nil {
+		return fmt.Errorf("making a router of the sandbox: %w", err)
+	}
 	if err := unix.Sethostname([]byte("sandbox")); err != nil {
 		return fmt.Errorf("setting the hostname: %w", err)
 	}

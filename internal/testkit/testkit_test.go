@@ -64,6 +64,10 @@ func TestScriptsThatFail(t *testing.T) {
 		"leaves state":    "exec mkdir -p $STATE/containers/left",
 		"leaves hostname": "exec hostname left",
 		"leaves link up":  "exec ip link set lo up",
+		"leaves bridge":   "exec ip link add left type bridge",
+		"leaves firewall": "exec nft add table inet left",
+		"leaves network":  "exec mkdir -p $STATE/networks/left",
+		"leaves no route": "exec sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward'",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !outcomeOf(t, script).failed {

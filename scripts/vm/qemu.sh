@@ -48,6 +48,16 @@ root=$work/root
 mkdir -p "$root"/{mydocker/.cache,usr/local/sbin,var/lib,sys,modules}
 tar -C "$root" -xf .cache/busybox.tar --no-same-owner
 cp .cache/busybox.tar "$root/mydocker/.cache"
+
+# The firewall's program, with the libraries that it needs: they are in usr, as Debian has them.
+mkdir -p "$root"/usr/{lib,lib64}
+ln -s usr/lib usr/lib64 "$root"
+nft=$(PATH=$PATH:/usr/sbin command -v nft) || { echo "qemu: nft is not there: scripts/setup.sh" >&2 && exit 1; }
+for file in $(ldd "$nft" | grep -o '/[^ ]*'); do
+	mkdir -p "$root$(dirname "$file")"
+	cp "$file" "$root$file"
+done
+cp "$nft" "$root/usr/sbin/nft"
 [ $# -gt 0 ] || set -- ch[0-9][0-9]-*
 for stage in ch[0-9][0-9]-*; do
 	mkdir -p "$root/mydocker/$stage"
@@ -60,7 +70,9 @@ done
 
 # Modules go in the order in which they are loaded.
 number=0
-modules=(overlay)
+modules=(overlay llc stp bridge veth
+	libcrc32c nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nf_nat nfnetlink nf_conntrack_netlink
+	nf_tables nft_ct nft_nat nft_masq nft_chain_nat nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet)
 for module in "${modules[@]}"; do
 	file=$(find "$MODULES/kernel" -name "$module.ko*")
 	[ -n "$file" ] || continue # built in
@@ -69,7 +81,7 @@ for module in "${modules[@]}"; do
 	*.xz) xz -dc "$file" ;;
 	*.zst) zstd -qdc "$file" ;;
 	*) cat "$file" ;;
-	esac >"$root/modules/$number-$module.ko"
+	esac >"$root/modules/$(printf %02d "$number")-$module.ko"
 done
 
 # An initramfs cannot be pivoted away from, so the first step of all is into a tmpfs.
@@ -113,7 +125,7 @@ chmod 755 "$root/init" "$root/sbin/main"
 (cd "$root" && find . | bin/busybox cpio --quiet -R 0:0 -H newc -o) | gzip -1 >"$work/initramfs"
 
 say "booting"
-timeout 1200 "${qemu[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot \
+timeout 1800 "${qemu[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot \
 	-display none -serial stdio -kernel "$KERNEL" -initrd "$work/initramfs" \
 	-append "console=$console quiet panic=-1" </dev/null >"$work/console" || say "the VM did not end by itself"
 if ! grep -q '^vm: done' "$work/console"; then
