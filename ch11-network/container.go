@@ -1,0 +1,221 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// container is what is kept about a container in its directory, also when it has ended.
+type container struct {
+	ID       string
+	Name     string
+	Image    string
+	Command  arguments
+	Created  time.Time
+	Started  time.Time // zero until the command runs
+	Finished time.Time // zero until it has ended, and for ever if its shim was killed
+	PID      int       // of its process 1, as the host counts
+	PIDStart uint64    // which process that is: see startTime
+	Status   int       // its exit status
+	Error    string    // what there is to say about its end besides
+	Endpoint endpoint  // its place on a network
+
+	overlay  *overlay
+	attended bool // somebody waited for it when the record was read
+}
+
+// newContainer makes a container's directory and its record, and takes its name: in this order,
+// so that whoever clears up behind us knows of the name.
+func newContainer(id string, image []string, opts runOptions) (_ *container, err error) {
+	c := &container{ID: id, Name: opts.name, Image: opts.image, Command: opts.command, Created: time.Now()}
+	c.Endpoint = endpoint{Network: opts.network, wanted: opts.ports}
+	if c.overlay, err = newOverlay(id, image); err != nil {
+		return nil, err
+	}
+	defer undoOnError(&err, c.overlay.remove)
+	if err := c.save(); err != nil {
+		return nil, err
+	}
+	if err := c.takeName(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// hasStarted records that the command runs.
+func (c *container) hasStarted(pid int) (err error) {
+	c.PID, c.Started = pid, time.Now()
+	if c.PIDStart, err = startTime(pid); err != nil {
+		return err
+	}
+	return c.save()
+}
+
+// hasEnded records how the command has ended, and passes that on.
+func (c *container) hasEnded(end error) error {
+	var exit exitError
+	errors.As(end, &exit)
+	c.Status, c.Finished = exit.status, time.Now()
+	if exit.err != nil {
+		c.Error = exit.err.Error()
+	}
+	undo(&end, c.save)
+	return end
+}
+
+// removeUnlessStarted leaves nothing of a container whose command never ran. The name goes
+// first, so that there is never a name without a container.
+func (c *container) removeUnlessStarted() error {
+	if !c.Started.IsZero() {
+		return nil
+	}
+	if err := c.dropName(); err != nil {
+		return err
+	}
+	return c.overlay.remove()
+}
+
+// recordFile is the name of a container's record in its directory.
+const recordFile = "container.json"
+
+// save writes the record, under another name until it is whole.
+func (c *container) save() error {
+	data, err := json.MarshalIndent(c, "", "\t")
+	if err != nil {
+		return fmt.Errorf("recording the container: %w", err)
+	}
+	file := filepath.Join(containersDir(), c.ID, recordFile)
+	if err := os.WriteFile(file+".new", append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("recording the container: %w", err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		return fmt.Errorf("recording the container: %w", err)
+	}
+	return nil
+}
+
+// readContainer returns the record of a container. Whether somebody waits for it is asked
+// first: of one for whom nobody does, the record says the last.
+func readContainer(id string) (*container, error) {
+	c := &container{attended: isLocked(filepath.Join(containersDir(), id))}
+	data, err := os.ReadFile(filepath.Join(containersDir(), id, recordFile))
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
+	}
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
+	}
+	if c.ID != id {
+		return nil, fmt.Errorf("reading the record of container %s: it is about another, %q", id, c.ID)
+	}
+	return c, nil
+}
+
+// readContainers returns the records of all containers, the newest first, and what is wrong
+// with those that cannot be read.
+func readContainers() ([]*container, error) {
+	entries, err := os.ReadDir(containersDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for containers: %w", err)
+	}
+	var containers []*container
+	var errs []error
+	for _, entry := range entries {
+		c, err := readContainer(entry.Name())
+		switch {
+		case err == nil:
+			containers = append(containers, c)
+		case !errors.Is(err, fs.ErrNotExist): // which is one that comes or goes in this moment
+			errs = append(errs, err)
+		}
+	}
+	slices.SortFunc(containers, func(a, b *container) int { return b.Created.Compare(a.Created) })
+	return containers, errors.Join(errs...)
+}
+
+// isRunning tells whether a container runs, as far as its record knew. If nobody waits for it
+// any more it may still do so, but its process ID may also have gone to another process.
+func (c *container) isRunning() bool {
+	if c.Started.IsZero() || !c.Finished.IsZero() {
+		return false
+	}
+	if c.attended {
+		return true
+	}
+	start, err := startTime(c.PID)
+	return err == nil && start == c.PIDStart
+}
+
+// isLocked tells whether a process holds the lock on the directory: see lockDir.
+func isLocked(dir string) bool {
+	file, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// containerName is what a container may be called.
+var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+func checkContainerName(name string) error {
+	if name != "" && !containerName.MatchString(name) {
+		return fmt.Errorf("invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	}
+	return nil
+}
+
+// nameLink is where a name leads to the ID of its container.
+func nameLink(name string) string {
+	return filepath.Join(stateDir(), "names", name)
+}
+
+// takeName takes the container's name, if it has one and nobody else does.
+func (c *container) takeName() error {
+	if c.Name == "" {
+		return c.takeAnyName()
+	}
+	err := c.linkName()
+	if errors.Is(err, fs.ErrExist) {
+		owner, _ := os.Readlink(nameLink(c.Name)) // only for the message
+		return fmt.Errorf(`conflict. The container name "/%s" is already in use by container "%s"`, c.Name, owner)
+	}
+	if err != nil {
+		return fmt.Errorf("taking the name: %w", err)
+	}
+	return nil
+}
+
+// linkName makes the link from the name to the ID. That it is the only one is the kernel's
+// work: of two who make the same link at once, one is told that it is there.
+func (c *container) linkName() error {
+	link := nameLink(c.Name)
+	if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
+		return err
+	}
+	return os.Symlink(c.ID, link)
+}
+
+// dropName gives the name back, if it was ever ours.
+func (c *container) dropName() error {
+	owner, _ := os.Readlink(nameLink(c.Name)) // nobody, if there is no such link
+	if c.Name == "" || owner != c.ID {
+		return nil
+	}
+	if err := os.Remove(nameLink(c.Name)); err != nil {
+		return fmt.Errorf("giving back the name: %w", err)
+	}
+	return nil
+}

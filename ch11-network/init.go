@@ -1,0 +1,114 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"os/exec"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit statuses for a command that could not be started, as shells and docker have them.
+const (
+	statusNotExecutable = 126
+	statusNotFound      = 127
+)
+
+// runInit is what process 1 of a container does: it sets up its surroundings, then becomes
+// the command. After any failure the command never runs.
+func runInit() error {
+	if os.Getpid() != 1 {
+		return errors.New("init is not for people: it runs inside of a container that mydocker makes")
+	}
+	if err := closeOnExec(); err != nil {
+		return err
+	}
+	return answer(os.NewFile(pipeFD, "pipe"), becomeContainer)
+}
+
+// closeOnExec keeps all descriptors but stdin, stdout and stderr from the next program, also
+// those that our own caller left open.
+func closeOnExec() error {
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("marking all descriptors close-on-exec: %w", err)
+	}
+	return nil
+}
+
+// becomeContainer does what the config says, and returns only if it fails.
+func becomeContainer(config initConfig) error {
+	if err := makeMountsPrivate(); err != nil {
+		return err
+	}
+	rootfs, err := config.Overlay.mount()
+	if err != nil {
+		return err
+	}
+	if err := openVolumes(config.Volumes); err != nil {
+		return err
+	}
+	if err := enterRootfs(rootfs, config.Console); err != nil {
+		return err
+	}
+	if err := mountVolumes(config.Volumes); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(config.Hostname)); err != nil {
+		return fmt.Errorf("setting the hostname: %w", err)
+	}
+	if err := config.Network.setUp(); err != nil {
+		return err
+	}
+	if err := enterCgroup(config.CgroupValues); err != nil {
+		return err
+	}
+	return become(config.Command)
+}
+
+// makeMountsPrivate cuts the tie between the container's mounts and the host's. A new mount
+// namespace begins with copies of the host's mounts, and under systemd these are shared:
+// what is mounted on a copy appears on the host as well. So this comes before any other
+// mount, or the host loses its /proc. See mount_namespaces(7), "SHARED SUBTREES".
+func makeMountsPrivate() error {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf(`making all mounts private: %w ("/" is not a mount, as in a chroot)`, err)
+	}
+	if err != nil {
+		return fmt.Errorf("making all mounts private: %w", err)
+	}
+	return nil
+}
+
+// bringUpLoopback switches lo on, which is down in a new network namespace. See netdevice(7).
+func bringUpLoopback() error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
+}
+
+// become replaces this program by the command, and returns only if that fails.
+func become(command []string) error {
+	path, err := exec.LookPath(command[0])
+	if err == nil {
+		err = explainExec(path, unix.Exec(path, command, os.Environ()))
+	}
+	status := statusNotExecutable
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		status = statusNotFound
+	}
+	return exitError{status: status, err: fmt.Errorf("running %q: %w", command[0], err)}
+}

@@ -1,0 +1,242 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	log "github.com/sirupsen/logrus"
+	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
+)
+
+// runOptions is what the command line of run asks for.
+type runOptions struct {
+	interactive bool
+	terminal    bool
+	detach      bool
+	name        string
+	limits      limits
+	volumes     []volume
+	network     string
+	ports       []port
+	image       string
+	command     []string
+}
+
+func newRunCommand() *cli.Command {
+	var opts runOptions
+	return &cli.Command{
+		Name:         "run",
+		Usage:        "run a command in a new container",
+		ArgsUsage:    "IMAGE COMMAND [ARG...]",
+		StopOnNthArg: new(1),
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "give the command our standard input", Destination: &opts.interactive},
+			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the command our terminal", Destination: &opts.terminal},
+			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "do not wait for the command: print the container's ID", Destination: &opts.detach},
+			&cli.StringFlag{Name: "name", Usage: "give the container a name", Destination: &opts.name},
+			memoryFlag(&opts.limits.memory),
+			&cli.Float64Flag{Name: "cpus", Usage: "limit processor time, as in 1.5 for one and a half processors' worth", Destination: &opts.limits.cpus},
+			percentFlag(&opts.limits.cpus),
+			&cli.StringFlag{Name: "cpuset-cpus", Aliases: []string{"cpuset"}, Usage: "run on these processors only, as in 0-2,4", Destination: &opts.limits.cpuset},
+			&cli.Int64Flag{Name: "pids-limit", Usage: "limit the number of processes and threads", Destination: &opts.limits.pids},
+			&cli.StringSliceFlag{Name: "volume", Aliases: []string{"v"}, Usage: "show the host's SRC in the container, as in SRC:DST or SRC:DST:ro"},
+			&cli.StringFlag{Name: "network", Aliases: []string{"net"}, Value: defaultNetwork, Usage: "join a network, or none, or use the host's", Destination: &opts.network},
+			&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "make a port reachable from outside, as in 8080:80, 127.0.0.1:8080:80/udp or 80"},
+		},
+		Before: requireRoot,
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			opts.image = cmd.Args().First()
+			opts.command = cmd.Args().Tail()
+			if len(opts.command) == 0 {
+				return errors.New("run needs an image and a command (see mydocker run --help)")
+			}
+			if err := opts.limits.check(); err != nil {
+				return err
+			}
+			volumes, err := parseVolumes(cmd.StringSlice("volume"))
+			if err != nil {
+				return err
+			}
+			opts.volumes = volumes
+			if opts.ports, err = parsePorts(cmd.StringSlice("publish")); err != nil {
+				return err
+			}
+			if err := checkNetwork(opts); err != nil {
+				return err
+			}
+			if err := checkContainerName(opts.name); err != nil {
+				return err
+			}
+			if opts.detach && (opts.interactive || opts.terminal) {
+				return errors.New("-d does not go with -i or -t: nobody is there to type")
+			}
+			switch {
+			case cmd.Root().Bool("shim"):
+				return runShim(opts)
+			case opts.detach:
+				return startShim()
+			default:
+				return runContainer(opts, func(string) error { return nil })
+			}
+		},
+	}
+}
+
+// runContainer is the life of a container: make what it needs, start it, wait, undo. What
+// the container has written, and the record of it, stay. Started is called when the command runs.
+func runContainer(opts runOptions, started func(id string) error) (err error) {
+	image, err := openImage(opts.image)
+	if err != nil {
+		return err
+	}
+	if err := makeSources(opts.volumes); err != nil {
+		return err
+	}
+
+	signals := catchSignals()
+
+	id := newID()
+
+	container, err := newContainer(id, image, opts)
+	if err != nil {
+		return err
+	}
+	defer undo(&err, container.removeUnlessStarted)
+
+	init := newInit(opts, id)
+	config := initConfig{
+		Hostname: shortID(id),
+		Overlay:  container.overlay,
+		Volumes:  opts.volumes,
+		Console:  findConsole(opts.terminal),
+		Command:  opts.command,
+	}
+
+	cgroup, err := newCgroup(id, opts.limits)
+	if err != nil {
+		return err
+	}
+	defer undo(&err, cgroup.remove)
+	if err := cgroup.admit(init, &config); err != nil {
+		return err
+	}
+
+	terminal, err := lendTerminal(opts, init)
+	if err != nil {
+		return err
+	}
+	defer undo(&err, terminal.takeBack)
+
+	output, err := keepOutput(opts, id, init)
+	if err != nil {
+		return err
+	}
+
+	if err := container.joinNetwork(init, &config); err != nil {
+		return err
+	}
+	defer undo(&err, container.leaveNetwork)
+
+	if err := startInit(init, config, container.attach); err != nil {
+		return err
+	}
+	log.Debugf("init is process %d", init.Process.Pid)
+	if err := errors.Join(container.hasStarted(init.Process.Pid), started(id)); err != nil {
+		_ = init.Process.Kill() // nobody would know of it
+		return container.hasEnded(errors.Join(err, waitFor(init)))
+	}
+
+	go forward(signals, init.Process)
+	return container.hasEnded(output.finish(explainOOM(waitFor(init), cgroup)))
+}
+
+// undo runs what takes back an earlier step. Its error does not hide one that is already on its way.
+func undo(err *error, takeBack func() error) {
+	if undoErr := takeBack(); undoErr != nil {
+		*err = errors.Join(*err, undoErr)
+	}
+}
+
+// undoOnError is undo for what is to stay if all goes well.
+func undoOnError(err *error, takeBack func() error) {
+	if *err != nil {
+		undo(err, takeBack)
+	}
+}
+
+// newInit is the container's first process: this same program, as "mydocker init", in new
+// namespaces. There it sets up its surroundings and then becomes the command.
+func newInit(opts runOptions, id string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", "init")
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = containerEnv(opts, id)
+	cmd.Stdout = os.Stdout
+	cmd.Stderr = os.Stderr
+	if opts.interactive {
+		cmd.Stdin = os.Stdin
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWPID |
+			unix.CLONE_NEWNS |
+			unix.CLONE_NEWUTS |
+			unix.CLONE_NEWIPC |
+			unix.CLONE_NEWNET,
+		// A process group of its own: ^C must not reach the command twice, once from the
+		// terminal and once forwarded by us.
+		Setpgid: true,
+		// If we are killed, no container stays behind without a parent.
+		Pdeathsig: unix.SIGKILL,
+	}
+	return cmd
+}
+
+// containerEnv is all of the command's environment: nothing of the host's may leak into it.
+func containerEnv(opts runOptions, id string) []string {
+	env := []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOSTNAME=" + shortID(id),
+		"HOME=/root",
+	}
+	if opts.terminal {
+		env = append(env, "TERM=xterm")
+	}
+	return env
+}
+
+// catchSignals collects the signals that are meant for the command.
+func catchSignals() <-chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	return signals
+}
+
+// forward passes signals on. As process 1 of its namespace the command gets only those that
+// it has a handler for, and SIGKILL and SIGSTOP: see pid_namespaces(7).
+func forward(signals <-chan os.Signal, process *os.Process) {
+	for sig := range signals {
+		if err := process.Signal(sig); err != nil {
+			log.Debugf("forwarding %v: %v", sig, err)
+		}
+	}
+}
+
+// waitFor returns the command's exit status, as a shell would put it, in an exitError.
+func waitFor(init *exec.Cmd) error {
+	err := init.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	status := exit.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
+		return exitError{status: 128 + int(status.Signal())}
+	}
+	return exitError{status: status.ExitStatus()}
+}
