@@ -20,7 +20,9 @@ if [ "$(uname)" != Linux ]; then
 	exit 1
 fi
 
-go list -m >/dev/null 2>&1 || scripts/setup.sh
+if command -v apt-get >/dev/null; then
+	scripts/setup.sh
+fi
 
 # Always the same image, so that the tests know what is in it.
 IMAGE_FROM=$(command -v apt-get >/dev/null && echo debian) scripts/image.sh .cache/busybox.tar

@@ -1,0 +1,117 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/container"
+	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
+	"github.com/lixd/mydocker/final/internal/shim"
+)
+
+func newAttachCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "attach",
+		Usage:     "type to a container, and print what it writes, until ctrl-p ctrl-q or its end",
+		ArgsUsage: "CONTAINER",
+		Before:    requireRoot,
+		Action: needArgs(1, "", func(_ context.Context, cmd *cli.Command) error {
+			c, err := containers().Find(cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			return attachTo(c)
+		}),
+	}
+}
+
+// attachTo attaches to a container that runs.
+func attachTo(c *container.Container) error {
+	switch c.State() {
+	case container.Running:
+	case container.Paused:
+		return errors.New("you cannot attach to a paused container, unpause it first")
+	default:
+		return errors.New("you cannot attach to a stopped container, start it first")
+	}
+	if c.Config.Terminal && c.Config.Interactive && !isTerminal(os.Stdin) {
+		return errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+	}
+	attached, err := shim.Dial(c.Dir())
+	if err != nil {
+		return err
+	}
+	return stayAttached(c, attached)
+}
+
+// runAttached starts a container with a shim, and is attached before there is anything to miss.
+func runAttached(c *container.Container) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("making the connection to the shim: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "attached"), os.NewFile(uintptr(pair[1]), "attached")
+	conn, err := net.FileConn(ours)
+	ours.Close()
+	if err != nil {
+		return fmt.Errorf("making the connection to the shim: %w", err)
+	}
+	err = startShim(c, theirs)
+	theirs.Close()
+	if err != nil {
+		return runError(orphaned(c, err))
+	}
+	return stayAttached(c, &shim.Attached{UnixConn: conn.(*net.UnixConn)})
+}
+
+// stayAttached returns when the container has ended, with its status, or the user has detached.
+func stayAttached(c *container.Container, attached *shim.Attached) error {
+	defer attached.Close()
+	err := exchange(c, attached)
+	if errors.Is(err, containerruntime.ErrDetached) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := c.Wait(); err != nil && !errors.As(err, &container.NotFoundError{}) { // which it is with --rm
+		return err
+	}
+	return exitWith(attached.Status, nil)
+}
+
+// exchange hands on what is typed and written.
+func exchange(c *container.Container, attached *shim.Attached) error {
+	pass := func(signal unix.Signal) error { return c.Target().Signal(signal) }
+	if c.Config.Terminal {
+		attachment := &containerruntime.Attachment{
+			Terminal: attached, Resize: attached.Resize, Out: os.Stdout,
+			DetachKeys: containerruntime.DetachKeys, Signal: pass,
+		}
+		if c.Config.Interactive {
+			attachment.In = os.Stdin
+		}
+		return attachment.Run()
+	}
+	go func() {
+		for signal := range catchSignals() {
+			_ = pass(signal.(unix.Signal)) // it may just have ended
+		}
+	}()
+	if c.Config.Interactive {
+		go func() {
+			_, _ = io.Copy(attached, os.Stdin) // ends with the one or the other
+			_ = attached.End()
+		}()
+	}
+	return attached.Receive()
+}

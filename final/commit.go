@@ -1,0 +1,72 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/urfave/cli/v3"
+
+	"github.com/lixd/mydocker/final/internal/container"
+	"github.com/lixd/mydocker/final/internal/image"
+)
+
+func newCommitCommand() *cli.Command {
+	var opts image.CommitOptions
+	var noPause bool
+	return &cli.Command{
+		Name:      "commit",
+		Usage:     "make an image of a container: of its image's layers, and its changes",
+		ArgsUsage: "CONTAINER [NAME[:TAG]]",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "author", Aliases: []string{"a"}, Usage: "who made it", Destination: &opts.Author},
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "what history says of it", Destination: &opts.Message},
+			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: `change the image's config, as in 'CMD ["sh"]'`},
+			&cli.BoolFlag{Name: "no-pause", Usage: "let the container go on meanwhile", Destination: &noPause},
+		},
+		Before: requireRoot,
+		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) (err error) {
+			c, err := containers().Find(cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			store := images()
+			opts.Ref, opts.Changes = cmd.Args().Get(1), cmd.StringSlice("change")
+			opts.Upper, opts.CreatedBy = c.Upper(), strings.Join(c.Command, " ")
+			if opts.Parent, err = store.FromConfig(c.ImageConfig); err != nil {
+				return err
+			}
+			opts.Config = configOf(c, opts.Parent.Config.Config)
+			ctx, stop := interruptible(ctx)
+			defer stop()
+			if c.State() == container.Running && !noPause {
+				if err := c.Pause(); err != nil {
+					return err
+				}
+				defer func() {
+					if unpauseErr := c.Unpause(); unpauseErr != nil && err == nil && c.IsRunning() {
+						err = unpauseErr
+					}
+				}()
+			}
+			img, err := store.Commit(ctx, opts)
+			if err != nil {
+				return err
+			}
+			fmt.Println(img.ID)
+			return nil
+		}),
+	}
+}
+
+// configOf is the image's config with what the container was made with in its place.
+func configOf(c *container.Container, config ocispec.ImageConfig) ocispec.ImageConfig {
+	config.Entrypoint, config.Cmd = nil, c.Command
+	config.Env = c.Config.Env
+	config.WorkingDir, config.User = c.Config.Dir, c.Config.User
+	config.StopSignal, config.Labels = c.Config.StopSignal, c.Config.Labels
+	return config
+}

@@ -1,0 +1,128 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+
+	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/container"
+	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
+)
+
+// execOptions is what the command line of exec asks for.
+type execOptions struct {
+	interactive bool
+	terminal    bool
+	detach      bool
+	dir         string
+	user        string
+	env         []string
+}
+
+func newExecCommand() *cli.Command {
+	var opts execOptions
+	return &cli.Command{
+		Name:         "exec",
+		Usage:        "run a command in a container that runs",
+		ArgsUsage:    "CONTAINER COMMAND [ARG...]",
+		StopOnNthArg: new(1),
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "give the command our standard input", Destination: &opts.interactive},
+			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the command a terminal", Destination: &opts.terminal},
+			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "do not wait for the command", Destination: &opts.detach},
+			&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set a variable of the environment, as in K=V, or pass on our K"},
+			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "begin in this directory", Destination: &opts.dir},
+			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as NAME, UID, NAME:GROUP or UID:GID", Destination: &opts.user},
+		},
+		Before: requireRoot,
+		Action: needArgs(2, "...", func(_ context.Context, cmd *cli.Command) (err error) {
+			if opts.terminal && opts.interactive && !opts.detach && !isTerminal(os.Stdin) {
+				return errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+			}
+			if opts.env, err = parseEnv(nil, cmd.StringSlice("env")); err != nil {
+				return err
+			}
+			c, err := containers().Find(cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			return opts.execute(c, cmd.Args().Tail())
+		}),
+	}
+}
+
+// execute runs a command in the container, with what it was configured with unless we say otherwise.
+func (o *execOptions) execute(c *container.Container, args []string) error {
+	user, home, err := c.FindUser(cmp.Or(o.user, c.Config.User))
+	if err != nil {
+		return err
+	}
+	command := &containerruntime.Command{
+		Args: args, Dir: cmp.Or(o.dir, c.Config.Dir), User: user, Terminal: o.terminal,
+		Env:      c.ExecEnv(home, o.terminal, o.env),
+		Outlives: o.detach,
+	}
+	if !o.detach {
+		command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	}
+	if o.interactive {
+		command.Stdin = os.Stdin
+	}
+	signals := catchSignals()
+	process, err := c.Exec(command)
+	if err != nil {
+		return execError(err)
+	}
+	if o.detach {
+		return nil
+	}
+	if o.terminal {
+		return execAttached(process, o.interactive)
+	}
+	go func() {
+		for sig := range signals {
+			_ = process.Signal(sig.(unix.Signal)) // it may just have ended
+		}
+	}()
+	status, err := process.Wait()
+	return exitWith(status, err)
+}
+
+// execError has an error of the command exit as that of run does, and all others with 1.
+func execError(err error) error {
+	var started *containerruntime.Error
+	if errors.As(err, &started) && started.Status != containerruntime.StatusFailed {
+		return exitError{status: started.Status, err: err}
+	}
+	return err
+}
+
+// execAttached is our end of a command's terminal.
+func execAttached(process *containerruntime.Process, interactive bool) error {
+	ended := make(chan struct{})
+	status, waitErr := 0, error(nil)
+	go func() {
+		defer close(ended)
+		status, waitErr = process.Wait()
+	}()
+	attachment := &containerruntime.Attachment{
+		Terminal: process.Terminal, Out: os.Stdout,
+		Resize:     func(size *unix.Winsize) error { return containerruntime.SetSize(process.Terminal, size) },
+		DetachKeys: containerruntime.DetachKeys, Ended: ended, Signal: process.Signal,
+	}
+	if interactive {
+		attachment.In = os.Stdin
+	}
+	err := attachment.Run()
+	if errors.Is(err, containerruntime.ErrDetached) {
+		return nil
+	}
+	<-ended
+	return exitWith(status, errors.Join(err, waitErr))
+}

@@ -1,0 +1,263 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/image"
+)
+
+// interruptible is a context that ends with a signal: what is half made then is removed.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+}
+
+func newImagesCommand() *cli.Command {
+	var quiet, noTrunc bool
+	return &cli.Command{
+		Name:  "images",
+		Usage: "list the images",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print IDs only", Destination: &quiet},
+			&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten IDs", Destination: &noTrunc},
+		},
+		Before: requireRoot,
+		Action: needArgs(0, "", func(context.Context, *cli.Command) error {
+			rows, err := images().List()
+			if err != nil {
+				return err
+			}
+			table := [][]string{image.Header}
+			for _, row := range rows {
+				columns := row.Columns(time.Now(), noTrunc)
+				if quiet {
+					fmt.Println(columns[2])
+				}
+				table = append(table, columns)
+			}
+			if quiet {
+				return nil
+			}
+			return printTable(table)
+		}),
+	}
+}
+
+func printTable(rows [][]string) error {
+	table := tabwriter.NewWriter(os.Stdout, 10, 1, 3, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	return table.Flush()
+}
+
+func newRmiCommand() *cli.Command {
+	var force bool
+	return &cli.Command{
+		Name:      "rmi",
+		Usage:     "remove images",
+		ArgsUsage: "IMAGE...",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also one that containers were made of", Destination: &force},
+		},
+		Before: requireRoot,
+		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+			return each(cmd, func(given string) error {
+				untagged, deleted, err := images().Remove(ctx, given, force, imageUses)
+				for _, name := range untagged {
+					fmt.Println("Untagged:", name)
+				}
+				for _, id := range deleted {
+					fmt.Println("Deleted:", id)
+				}
+				if errors.As(err, &image.NotFoundError{}) && force {
+					fmt.Fprintln(os.Stderr, "mydocker:", err)
+					return nil
+				}
+				return err
+			})
+		}),
+	}
+}
+
+// imageUses tells what containers use of the images.
+func imageUses() ([]image.Use, error) {
+	all, err := containers().List()
+	var uses []image.Use
+	for _, c := range all {
+		use := image.Use{Container: c.ID, Running: c.IsRunning(), Image: digest.Digest(c.ImageID)}
+		for _, layer := range c.Config.Layers {
+			use.Layers = append(use.Layers, filepath.Join(stateDir(), layer))
+		}
+		uses = append(uses, use)
+	}
+	return uses, err
+}
+
+func newTagCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "tag",
+		Usage:     "give an image one more name",
+		ArgsUsage: "IMAGE NAME[:TAG]",
+		Before:    requireRoot,
+		Action: needArgs(2, "", func(ctx context.Context, cmd *cli.Command) error {
+			return images().Tag(ctx, cmd.Args().Get(0), cmd.Args().Get(1))
+		}),
+	}
+}
+
+func newHistoryCommand() *cli.Command {
+	var noTrunc bool
+	return &cli.Command{
+		Name:      "history",
+		Usage:     "print what made an image",
+		ArgsUsage: "IMAGE",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten anything", Destination: &noTrunc},
+		},
+		Before: requireRoot,
+		Action: needArgs(1, "", func(ctx context.Context, cmd *cli.Command) error {
+			steps, err := images().History(ctx, cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			table := [][]string{image.HistoryHeader}
+			for _, step := range steps {
+				table = append(table, step.Columns(time.Now(), noTrunc))
+			}
+			return printTable(table)
+		}),
+	}
+}
+
+func newImportCommand() *cli.Command {
+	var message string
+	return &cli.Command{
+		Name:      "import",
+		Usage:     "make an image of an archive of files",
+		ArgsUsage: "FILE|- [NAME[:TAG]]",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "what history says of it", Destination: &message},
+			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: `change the image's config, as in 'CMD ["sh"]'`},
+		},
+		Before: requireRoot,
+		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+			archive, err := openArchive(cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			defer archive.Close()
+			ctx, stop := interruptible(ctx)
+			defer stop()
+			img, err := images().Import(ctx, archive, cmd.Args().Get(1), cmd.StringSlice("change"), message)
+			if err != nil {
+				return err
+			}
+			fmt.Println(img.ID)
+			return nil
+		}),
+	}
+}
+
+// openArchive opens a file, or for - what we are given.
+func openArchive(name string) (*os.File, error) {
+	if name == "-" {
+		return os.Stdin, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("opening the archive: %w", err)
+	}
+	return file, nil
+}
+
+func newLoadCommand() *cli.Command {
+	var input string
+	var quiet bool
+	return &cli.Command{
+		Name:  "load",
+		Usage: "add the images of an archive, as docker save makes it",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "input", Aliases: []string{"i"}, Value: "-", Usage: "read this file", Destination: &input},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not draw how far it is", Destination: &quiet},
+		},
+		Before: requireRoot,
+		Action: needArgs(0, "", func(ctx context.Context, _ *cli.Command) error {
+			if input == "-" && isTerminal(os.Stdin) {
+				return errors.New("requested load from stdin, but stdin is empty")
+			}
+			archive, err := openArchive(input)
+			if err != nil {
+				return err
+			}
+			defer archive.Close()
+			var progress image.Progress
+			if !quiet && isTerminal(os.Stdout) {
+				progress = image.NewBar(os.Stdout)
+			}
+			ctx, stop := interruptible(ctx)
+			defer stop()
+			loaded, err := images().Load(ctx, archive, progress)
+			for _, img := range loaded {
+				fmt.Println(img)
+			}
+			return err
+		}),
+	}
+}
+
+func newSaveCommand() *cli.Command {
+	var output string
+	return &cli.Command{
+		Name:      "save",
+		Usage:     "write images to an archive, for load",
+		ArgsUsage: "IMAGE...",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to this file", Destination: &output},
+		},
+		Before: requireRoot,
+		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+			ctx, stop := interruptible(ctx)
+			defer stop()
+			save := func(to io.Writer) error { return images().Save(ctx, to, cmd.Args().Slice()) }
+			if output != "" {
+				return writeAside(output, save)
+			}
+			if isTerminal(os.Stdout) {
+				return errors.New("cowardly refusing to save to a terminal: use the -o flag or redirect")
+			}
+			return save(os.Stdout)
+		}),
+	}
+}
+
+// writeAside writes a file under another name until it is whole.
+func writeAside(name string, write func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name))
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	defer os.Remove(file.Name()) // it is not there any more if all went well
+	err = errors.Join(write(file), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"text/template"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/lixd/mydocker/final/internal/container"
+	"github.com/lixd/mydocker/final/internal/image"
+)
+
+// statusBadTemplate is what docker exits with when a template asks for what is not there.
+const statusBadTemplate = 64
+
+func newInspectCommand() *cli.Command {
+	var format string
+	return &cli.Command{
+		Name:      "inspect",
+		Usage:     "print what is known about containers, images, networks and volumes",
+		ArgsUsage: "NAME|ID...",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "a template of Go's", Destination: &format},
+		},
+		Before: requireRoot,
+		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+			found := []any{}
+			err := each(cmd, func(given string) error {
+				object, err := describe(ctx, given)
+				if err == nil {
+					found = append(found, object)
+				}
+				return err
+			})
+			if format == "" || format == "json" {
+				return errors.Join(printJSON(found), err)
+			}
+			return errors.Join(printEach(format, found), err)
+		}),
+	}
+}
+
+// describe finds what somebody calls so: a container, or else an image, a network, or a volume.
+func describe(ctx context.Context, given string) (any, error) {
+	c, err := containers().Find(given)
+	if err == nil {
+		return describeContainer(c), nil
+	}
+	if !errors.As(err, &container.NotFoundError{}) {
+		return nil, err
+	}
+	img, err := images().Find(ctx, given)
+	if err == nil {
+		return describeImage(img), nil
+	}
+	if n, err := networks().Find(given); err == nil {
+		return describeNetwork(n), nil
+	}
+	if v, err := containers().FindVolume(given); err == nil {
+		return describeVolume(v), nil
+	}
+	return nil, fmt.Errorf("error: no such object: %s", given)
+}
+
+// describeContainer has the names of docker's.
+func describeContainer(c *container.Container) map[string]any {
+	state := c.State()
+	described := map[string]any{
+		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created, "Image": c.ImageID,
+		"Path": c.Command[0], "Args": c.Command[1:], "LogPath": c.LogPath(),
+		"State": map[string]any{
+			"Status": state, "Running": c.IsRunning(), "Paused": state == container.Paused, "Dead": state == container.Dead,
+			"OOMKilled": c.OOM, "Pid": 0, "ExitCode": c.Status, "Error": c.Error, "StartedAt": c.Started, "FinishedAt": c.Finished,
+		},
+		"Config": map[string]any{
+			"Image": c.Image, "Env": c.Config.Env, "WorkingDir": c.Config.Dir, "User": c.Config.User, "Hostname": c.Config.Hostname,
+			"Tty": c.Config.Terminal, "OpenStdin": c.Config.Interactive, "Labels": c.Config.Labels, "StopSignal": c.Config.StopSignal,
+			"Cmd": c.Command,
+		},
+		"HostConfig": map[string]any{
+			"AutoRemove": c.Config.AutoRemove, "ReadonlyRootfs": c.Config.ReadOnly, "NetworkMode": c.Config.Network, "Init": c.Config.Init,
+			"Memory": c.Config.Limits.Memory, "NanoCpus": int64(c.Config.Limits.CPUs * 1e9), "CpusetCpus": c.Config.Limits.CPUSet, "PidsLimit": c.Config.Limits.PIDs,
+		},
+		"Mounts":          describeMounts(c),
+		"NetworkSettings": describeEndpoint(c),
+	}
+	if c.IsRunning() {
+		described["State"].(map[string]any)["Pid"] = c.PID
+	}
+	return described
+}
+
+func describeMounts(c *container.Container) []any {
+	mounts := []any{}
+	for _, m := range c.Config.Mounts {
+		kind := "bind"
+		if m.Name != "" {
+			kind = "volume"
+		}
+		mounts = append(mounts, map[string]any{"Type": kind, "Name": m.Name, "Source": m.Source, "Destination": m.Target, "RW": !m.ReadOnly})
+	}
+	return mounts
+}
+
+func describeEndpoint(c *container.Container) map[string]any {
+	ports, address := map[string][]map[string]string{}, ""
+	if e := c.Endpoint; e != nil && c.IsRunning() {
+		address = e.Address.String()
+		for _, p := range e.Ports {
+			key := fmt.Sprintf("%d/%s", p.Container, p.Protocol)
+			ports[key] = append(ports[key], map[string]string{"HostIp": p.IP.String(), "HostPort": strconv.Itoa(int(p.Host))})
+		}
+	}
+	return map[string]any{"IPAddress": address, "Ports": ports, "Networks": map[string]any{c.Config.Network: map[string]string{"IPAddress": address}}}
+}
+
+func describeImage(img *image.Image) map[string]any {
+	size, _ := img.Size() // 0 for one whose layers are damaged
+	return map[string]any{
+		"Id": img.ID, "Created": img.Config.Created, "Author": img.Config.Author, "Architecture": img.Config.Architecture,
+		"Os": img.Config.OS, "Size": size, "Config": img.Config.Config, "RootFS": map[string]any{"Type": "layers", "Layers": img.Config.RootFS.DiffIDs},
+	}
+}
+
+// printJSON prints an array as docker does.
+func printJSON(objects []any) error {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "    ")
+	if err := encoder.Encode(objects); err != nil {
+		return err
+	}
+	_, err := os.Stdout.Write(out.Bytes())
+	return err
+}
+
+func printEach(format string, objects []any) error {
+	parsed, err := template.New("format").Option("missingkey=error").Funcs(template.FuncMap{"json": toJSON}).Parse(format)
+	if err != nil {
+		return exitError{status: statusBadTemplate, err: fmt.Errorf("template parsing error: %w", err)}
+	}
+	for _, object := range objects {
+		var out bytes.Buffer
+		if err := parsed.Execute(&out, object); err != nil {
+			return exitError{status: statusBadTemplate, err: fmt.Errorf("template parsing error: %w", err)}
+		}
+		fmt.Println(out.String())
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+//go:build linux
+
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// v1 is a group under version 1: a directory in each controller's own file system.
+type v1 struct {
+	root        string
+	id          string
+	controllers []string // those that the machine has
+}
+
+func findV1(root, id string) *v1 {
+	g := &v1{root: root, id: id}
+	for _, controller := range []string{"memory", "cpu", "cpuset", "pids", "freezer"} {
+		if _, err := os.Stat(filepath.Join(root, controller)); err == nil {
+			g.controllers = append(g.controllers, controller)
+		}
+	}
+	return g
+}
+
+func newV1(root, id string, limits Limits) (_ Group, err error) {
+	g := findV1(root, id)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.Remove())
+		}
+	}()
+	for _, controller := range g.controllers {
+		if err := os.MkdirAll(g.dir(controller), 0o755); err != nil {
+			return nil, fmt.Errorf("making the cgroup: %w", err)
+		}
+	}
+	if err := g.fillCPUSet(limits.CPUSet); err != nil {
+		return nil, err
+	}
+	for _, setting := range limits.settingsV1() {
+		if err := setting.write(g.dir(setting.controller())); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+func (g *v1) dir(controller string) string {
+	return filepath.Join(g.root, controller, parent, g.id)
+}
+
+// settingsV1 is the limits in v1's words.
+func (l Limits) settingsV1() []setting {
+	var settings []setting
+	if l.Memory > 0 {
+		bytes := strconv.FormatInt(l.Memory, 10)
+		settings = append(settings,
+			setting{file: "memory.limit_in_bytes", value: bytes},
+			setting{file: "memory.memsw.limit_in_bytes", value: bytes, optional: !haveSwap()}) // memory and swap together
+	}
+	if l.CPUs > 0 {
+		settings = append(settings,
+			setting{file: "cpu.cfs_period_us", value: strconv.Itoa(cpuPeriod)},
+			setting{file: "cpu.cfs_quota_us", value: strconv.FormatInt(l.cpuQuota(), 10)})
+	}
+	if l.CPUSet != "" {
+		settings = append(settings, setting{file: "cpuset.cpus", value: l.CPUSet})
+	}
+	if l.PIDs > 0 {
+		settings = append(settings, setting{file: "pids.max", value: strconv.FormatInt(l.PIDs, 10)})
+	}
+	return settings
+}
+
+// fillCPUSet gives the group, and the one it is in, what the group above has. A new cpuset
+// has neither processors nor memory, and whoever joins it is told "no space left on device".
+func (g *v1) fillCPUSet(requested string) error {
+	root := filepath.Join(g.root, "cpuset")
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		value, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil && requested == "" {
+			return nil // nobody needs this controller
+		}
+		if err != nil {
+			return fmt.Errorf("reading the machine's %s: %w", file, err)
+		}
+		fill := setting{file: file, value: strings.TrimSpace(string(value))}
+		if file == "cpuset.cpus" && requested != "" {
+			if err := checkCPUSet(requested, fill.value); err != nil {
+				return err
+			}
+		}
+		for _, dir := range []string{filepath.Join(root, parent), g.dir("cpuset")} {
+			if err := fill.write(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (g *v1) Open() (h Handles, err error) {
+	for _, controller := range g.controllers {
+		file, err := os.OpenFile(filepath.Join(g.dir(controller), "tasks"), os.O_WRONLY, 0)
+		if err != nil {
+			h.Close()
+			return Handles{}, fmt.Errorf("opening the cgroup: %w", err)
+		}
+		h.Tasks = append(h.Tasks, file)
+	}
+	return h, nil
+}
+
+func (g *v1) OOMKills() (int, error) {
+	return readCounter(filepath.Join(g.dir("memory"), "memory.oom_control"), "oom_kill")
+}
+
+// Processes looks into the first group that is there: the members are the same in all of them.
+func (g *v1) Processes() ([]int, error) {
+	for _, controller := range g.controllers {
+		if pids, err := processes(g.dir(controller)); len(pids) > 0 || err != nil {
+			return pids, err
+		}
+	}
+	return nil, nil
+}
+
+func (g *v1) Freeze() error {
+	dir := g.dir("freezer")
+	return freeze(dir, setting{file: "freezer.state", value: "FROZEN"}, func() (bool, error) {
+		state, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
+		return strings.TrimSpace(string(state)) == "FROZEN", err
+	})
+}
+
+func (g *v1) Thaw() error {
+	return setting{file: "freezer.state", value: "THAWED"}.write(g.dir("freezer"))
+}
+
+func (g *v1) Remove() error {
+	var errs []error
+	for _, controller := range g.controllers {
+		errs = append(errs, removeGroup(g.dir(controller)))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,185 @@
+//go:build linux
+
+package container
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/runtime"
+)
+
+func TestStringsSurviveJSON(t *testing.T) {
+	for _, list := range []Strings{{"sh"}, {""}, {"a b", "\n", "世界"}, {"\xff\xfe", "", "x"}} {
+		data, err := json.Marshal(list)
+		require.NoError(t, err)
+		var got Strings
+		require.NoError(t, json.Unmarshal(data, &got))
+		assert.Equal(t, list, got)
+	}
+}
+
+func TestCreateTakesNames(t *testing.T) {
+	s := Open(t.TempDir())
+	first := &Container{ID: NewID(), Name: "web"}
+	require.NoError(t, s.Create(first))
+	second := &Container{ID: NewID(), Name: "web"}
+	assert.EqualError(t, s.Create(second), `conflict. The container name "/web" is already in use by container "`+first.ID+`"`)
+	assert.NoDirExists(t, second.Dir())
+	entries, err := os.ReadDir(s.making())
+	require.NoError(t, err)
+	assert.Empty(t, entries)
+
+	// A name whose container was never made, or is gone, is free.
+	require.NoError(t, os.Symlink(NewID(), s.nameLink("left")))
+	require.NoError(t, s.Create(&Container{ID: NewID(), Name: "left"}))
+
+	require.NoError(t, first.Rename("site"))
+	require.NoError(t, s.Create(second))
+	found, err := s.Find("site")
+	require.NoError(t, err)
+	assert.Equal(t, first.ID, found.ID)
+	assert.ErrorContains(t, second.Rename("site"), "already in use")
+}
+
+func TestNamesAreMadeUp(t *testing.T) {
+	s := Open(t.TempDir())
+	require.NoError(t, os.MkdirAll(filepath.Dir(s.nameLink("x")), 0o700))
+	owner := &Container{ID: NewID(), Name: "owner"}
+	require.NoError(t, s.Create(owner))
+	for _, mood := range moods {
+		for _, surname := range surnames { // all of them are taken
+			require.NoError(t, os.Symlink(owner.ID, s.nameLink(mood+"_"+surname)))
+		}
+	}
+	c := &Container{ID: NewID()}
+	require.NoError(t, s.Create(c))
+	assert.Regexp(t, "^[a-z]+_[a-z]+_"+c.ShortID()+"$", c.Name)
+}
+
+func TestFind(t *testing.T) {
+	s := Open(t.TempDir())
+	for id, name := range map[string]string{"abc1": "web", "abc2": "abc1x", "def": "abc2"} {
+		require.NoError(t, s.Create(&Container{ID: id, Name: name}))
+	}
+	for given, want := range map[string]string{"abc1": "abc1", "web": "abc1", "/web": "abc1", "de": "def", "abc1x": "abc2", "abc2": "abc2"} {
+		c, err := s.Find(given)
+		require.NoError(t, err, given)
+		assert.Equal(t, want, c.ID, given)
+	}
+	for given, want := range map[string]string{
+		"":       `invalid name or ID supplied: ""`,
+		"abc":    "multiple IDs found with provided prefix: abc",
+		"nobody": "no such container: nobody",
+		"../web": "no such container: ../web",
+	} {
+		_, err := s.Find(given)
+		assert.EqualError(t, err, want)
+	}
+}
+
+func TestUpdateLosesNothing(t *testing.T) {
+	s := Open(t.TempDir())
+	c := &Container{ID: NewID(), Name: "web"}
+	require.NoError(t, s.Create(c))
+	var wait sync.WaitGroup
+	for range 20 {
+		wait.Go(func() {
+			mine := *c
+			assert.NoError(t, mine.update(func(c *Container) { c.Status++ }))
+		})
+	}
+	wait.Wait()
+	now, err := s.Find("web")
+	require.NoError(t, err)
+	assert.Equal(t, 20, now.Status)
+}
+
+func TestState(t *testing.T) {
+	start, err := runtime.StartTime(os.Getpid())
+	require.NoError(t, err)
+	then := time.Now()
+	for want, c := range map[string]*Container{
+		Created:  {},
+		Running:  {Started: then, attended: true},
+		Paused:   {Started: then, PID: os.Getpid(), PIDStart: start, Paused: true},
+		Exited:   {Started: then, Finished: then, attended: true},
+		Dead:     {Started: then, PID: os.Getpid(), PIDStart: start + 1},
+		Removing: {Started: then, Finished: then, Removing: true},
+	} {
+		assert.Equal(t, want, c.State())
+	}
+}
+
+func TestDamagedRecords(t *testing.T) {
+	s := Open(t.TempDir())
+	good := &Container{ID: NewID(), Name: "good"}
+	require.NoError(t, s.Create(good))
+	for id, record := range map[string]string{"broken": "{", "other": `{"ID": "good"}`, "new": `{"ID": "new", "Version": 99}`} {
+		require.NoError(t, os.Mkdir(filepath.Join(s.containers(), id), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(s.containers(), id, recordFile), []byte(record), 0o600))
+	}
+	all, err := s.List()
+	assert.EqualError(t, err, "reading the record of container broken: unexpected end of JSON input\n"+
+		"reading the record of container new: it is of version 99, and this program knows 1\n"+
+		`reading the record of container other: it is about another, "good"`)
+	require.Len(t, all, 1)
+	assert.Equal(t, good.ID, all[0].ID)
+}
+
+func TestParseSignal(t *testing.T) {
+	for text, want := range map[string]unix.Signal{"": unix.SIGTERM, "HUP": unix.SIGHUP, "SIGUSR1": unix.SIGUSR1, "kill": unix.SIGKILL, "15": unix.SIGTERM} {
+		got, err := ParseSignal(text)
+		require.NoError(t, err, text)
+		assert.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"NONE", "0", "-1", "65", "9x", "SIG"} {
+		_, err := ParseSignal(text)
+		assert.EqualError(t, err, "invalid signal: "+text)
+	}
+}
+
+func TestMergeEnv(t *testing.T) {
+	assert.Equal(t, []string{"PATH=/bin", "A=2", "B=3", "C="}, MergeEnv([]string{"A=1", "B=1", "PATH=/bin"}, []string{"A=2", "C=", "B=3"})[:4])
+}
+
+func TestFindUser(t *testing.T) {
+	s := Open(t.TempDir())
+	layer := filepath.Join(s.Root, "layer", "etc")
+	require.NoError(t, os.MkdirAll(layer, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(layer, "passwd"), []byte("root:x:0:0::/root:\nann:x:1000:1001::/home/ann:/bin/sh\nodd:x:no\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(layer, "group"), []byte("staff:x:50:ann,bob\nann:x:1001:\n"), 0o600))
+	c := &Container{ID: NewID(), Config: Config{Layers: []string{"layer"}}}
+	require.NoError(t, s.Create(c))
+
+	for text, want := range map[string]runtime.User{
+		"":          {},
+		"ann":       {UID: 1000, GID: 1001, Groups: []uint32{50}},
+		"1000":      {UID: 1000, GID: 1001, Groups: []uint32{50}},
+		"ann:staff": {UID: 1000, GID: 50},
+		"7:8":       {UID: 7, GID: 8},
+	} {
+		user, _, err := c.FindUser(text)
+		require.NoError(t, err, text)
+		assert.Equal(t, want, user, text)
+	}
+	_, home, err := c.FindUser("ann")
+	require.NoError(t, err)
+	assert.Equal(t, "/home/ann", home)
+	for text, want := range map[string]string{
+		"nobody":     "unable to find user nobody: no matching entries in passwd file",
+		"odd":        "unable to find user odd: no matching entries in passwd file",
+		"ann:nobody": "unable to find group nobody: no matching entries in group file",
+	} {
+		_, _, err := c.FindUser(text)
+		assert.EqualError(t, err, want)
+	}
+}

@@ -1,0 +1,349 @@
+//go:build linux
+
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/cgroup"
+	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/runtime"
+)
+
+// Stop sends the container its stop signal, or another one, and SIGKILL when the timeout has passed: of
+// this many seconds, 0 for at once and -1 for never; nil for the container's own. It returns when the
+// container has ended and its status is recorded. One that does not run is stopped already.
+func (c *Container) Stop(signal *unix.Signal, timeout *int) error {
+	if !c.IsRunning() {
+		return nil
+	}
+	if err := c.signal(c.stopSignal(signal)); err != nil {
+		return err
+	}
+	if err := c.thaw(); err != nil {
+		return err
+	}
+	if c.waitEnd(c.stopTimeout(timeout)) == nil {
+		return nil
+	}
+	return c.Kill(unix.SIGKILL)
+}
+
+func (c *Container) stopSignal(signal *unix.Signal) unix.Signal {
+	if signal != nil {
+		return *signal
+	}
+	configured, err := ParseSignal(c.Config.StopSignal)
+	if err != nil {
+		return unix.SIGTERM
+	}
+	return configured
+}
+
+func (c *Container) stopTimeout(seconds *int) time.Duration {
+	if seconds == nil {
+		seconds = c.Config.StopTimeout
+	}
+	switch {
+	case seconds == nil:
+		return 10 * time.Second
+	case *seconds < 0:
+		return 1 << 62 // 146 years
+	default:
+		return time.Duration(*seconds) * time.Second
+	}
+}
+
+// ParseSignal reads a signal's name, with or without SIG, or its number. An empty one is SIGTERM.
+func ParseSignal(text string) (unix.Signal, error) {
+	if text == "" {
+		return unix.SIGTERM, nil
+	}
+	if signal := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")); signal != 0 {
+		return signal, nil
+	}
+	var number int
+	if _, err := fmt.Sscanf(text+"\n", "%d\n", &number); err == nil && number > 0 && number < 65 {
+		return unix.Signal(number), nil
+	}
+	return 0, fmt.Errorf("invalid signal: %s", text)
+}
+
+// Kill sends a signal. After SIGKILL it returns when the container has ended and its status is recorded.
+func (c *Container) Kill(signal unix.Signal) error {
+	if !c.IsRunning() {
+		return fmt.Errorf("cannot kill container: %s: container %s is not running", c.Name, c.ID)
+	}
+	if err := c.signal(signal); err != nil {
+		return err
+	}
+	if signal != unix.SIGKILL {
+		return nil
+	}
+	if err := c.thaw(); err != nil {
+		return err
+	}
+	return c.waitEnd(30 * time.Second)
+}
+
+// thaw lets the container see its signals: under cgroup v1 the frozen cannot even die. Whether it
+// is frozen the record does not know for sure.
+func (c *Container) thaw() error {
+	group, err := cgroup.Find(c.ID)
+	if err != nil {
+		return err
+	}
+	if err := group.Thaw(); err != nil && c.isAlive() {
+		return err
+	}
+	return nil
+}
+
+// signal sends a signal to the container's first process, and to no other that has come to its
+// process ID. That it has ended is no error.
+func (c *Container) signal(signal unix.Signal) error {
+	err := c.Target().Signal(signal)
+	if errors.Is(err, runtime.ErrNotRunning) {
+		return nil
+	}
+	return err
+}
+
+// waitEnd waits until the process has ended, and whoever waited for it.
+func (c *Container) waitEnd(timeout time.Duration) error {
+	deadline := time.Now().Add(timeout)
+	if err := c.Target().WaitEnd(deadline); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.waitUnattended() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(time.Until(deadline)):
+		return fmt.Errorf("container %s does not end", c.ShortID())
+	}
+}
+
+// waitUnattended waits until nobody waits for the container any more: then all is recorded.
+func (c *Container) waitUnattended() error {
+	file, err := os.Open(c.Dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // with --rm it is gone
+	}
+	if err != nil {
+		return fmt.Errorf("waiting for the container's end: %w", err)
+	}
+	defer file.Close()
+	return unix.Flock(int(file.Fd()), unix.LOCK_SH)
+}
+
+// Wait waits for the container's end, and returns its exit status.
+func (c *Container) Wait() (int, error) {
+	if err := c.waitUnattended(); err != nil {
+		return 0, err
+	}
+	now, err := c.store.read(c.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, NotFoundError{c.ID}
+	}
+	if err != nil {
+		return 0, err
+	}
+	*c = *now
+	return c.Status, nil
+}
+
+// Pause stops all of the container's processes.
+func (c *Container) Pause() error {
+	if c.State() == Paused {
+		return fmt.Errorf("container %s is already paused", c.ID)
+	}
+	group, err := c.runningGroup()
+	if err != nil {
+		return err
+	}
+	if err := group.Freeze(); err != nil {
+		return errors.Join(err, group.Thaw())
+	}
+	fault.Point("pause-frozen")
+	return c.update(func(c *Container) { c.Paused = true })
+}
+
+// Unpause lets them go on.
+func (c *Container) Unpause() error {
+	if c.IsRunning() && !c.Paused {
+		return fmt.Errorf("container %s is not paused", c.ID)
+	}
+	group, err := c.runningGroup()
+	if err != nil {
+		return err
+	}
+	if err := group.Thaw(); err != nil {
+		return err
+	}
+	return c.update(func(c *Container) { c.Paused = false })
+}
+
+func (c *Container) runningGroup() (cgroup.Group, error) {
+	if !c.IsRunning() {
+		return nil, fmt.Errorf("container %s is not running", c.ID)
+	}
+	return cgroup.Find(c.ID)
+}
+
+// Processes returns the IDs on the host of all that runs in the container.
+func (c *Container) Processes() ([]int, error) {
+	group, err := c.runningGroup()
+	if err != nil {
+		return nil, err
+	}
+	return group.Processes()
+}
+
+// Exec runs a command in the container, as runtime.Exec does, in its cgroup.
+func (c *Container) Exec(command *runtime.Command) (*runtime.Process, error) {
+	if c.State() == Paused {
+		return nil, fmt.Errorf("container %s is paused, unpause the container before exec", c.Name)
+	}
+	group, err := c.runningGroup()
+	if err != nil {
+		return nil, err
+	}
+	handles, err := group.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer handles.Close()
+	command.Cgroup = runtime.Cgroup(handles)
+	process, err := runtime.Exec(c.Target(), command)
+	if errors.Is(err, runtime.ErrNotRunning) {
+		return nil, fmt.Errorf("container %s is not running", c.ID)
+	}
+	return process, err
+}
+
+// Remove removes the container, and with volumes those that were made for it alone. By force one
+// that runs is killed first. The record goes last, so that what is left can be removed again.
+func (c *Container) Remove(force, volumes bool) error {
+	if c.IsRunning() && !force {
+		if c.State() == Paused {
+			return fmt.Errorf("cannot remove container %q: container is paused and must be unpaused first", c.Name)
+		}
+		return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)
+	}
+	if c.IsRunning() {
+		if err := c.Kill(unix.SIGKILL); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	own, err := c.takeOver()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // with --rm it is gone already
+	}
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	if err := c.beginRemoval(); err != nil {
+		return err
+	}
+	if err := c.clearGroup(); err != nil {
+		return err
+	}
+	if err := c.store.Networks.LeaveAll(c.ID); err != nil {
+		return err
+	}
+	fault.Point("remove-left")
+	return c.remove(volumes)
+}
+
+// beginRemoval records that what follows has been begun.
+func (c *Container) beginRemoval() error {
+	err := c.update(func(c *Container) { c.Removing = true })
+	fault.Point("remove-begun")
+	return err
+}
+
+// takeOver waits for the lock of whoever still has to do with the container.
+func (c *Container) takeOver() (*os.File, error) {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		own, err := lockDir(c.Dir())
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return own, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// remove removes the files of a container that nobody else has to do with, and that has left
+// its cgroup and its network.
+func (c *Container) remove(volumes bool) error {
+	if volumes {
+		for _, mount := range c.Config.Mounts {
+			if mount.Anonymous {
+				if err := c.store.RemoveVolume(mount.Name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := c.removeFiles(); err != nil {
+		return err
+	}
+	fault.Point("remove-files")
+	if err := c.store.dropName(c); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(c.Dir()); err != nil {
+		return fmt.Errorf("removing the container: %w", err)
+	}
+	return nil
+}
+
+// clearGroup ends what is left of a container whose shim was killed, and removes its cgroup.
+func (c *Container) clearGroup() error {
+	group, err := cgroup.Find(c.ID)
+	if err != nil {
+		return err
+	}
+	err = cgroup.Kill(group)
+	if members, _ := group.Processes(); len(members) > 0 {
+		err = errors.Join(err, group.Thaw())
+	}
+	return errors.Join(err, group.Remove())
+}
+
+// removeFiles removes all but the record. It does not if anything is mounted in there, which
+// should not be: then it would delete what is mounted, and that may be the host's.
+func (c *Container) removeFiles() error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("removing the container: %w", err)
+	}
+	if strings.Contains(string(mounts), filepath.Join("containers", c.ID)) {
+		return fmt.Errorf("not removing %s: something is mounted in it", c.Dir())
+	}
+	entries, err := os.ReadDir(c.Dir())
+	if err != nil {
+		return fmt.Errorf("removing the container: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == recordFile {
+			continue
+		}
+		if err := os.RemoveAll(c.path(entry.Name())); err != nil {
+			return fmt.Errorf("removing the container: %w", err)
+		}
+	}
+	return nil
+}

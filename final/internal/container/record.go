@@ -1,0 +1,250 @@
+//go:build linux
+
+// Package container is what a container is: what it was made with, what has become of it, and its
+// life from create to remove. There is no daemon: every command is a short process that changes
+// what is on the disk, and a running container has one process that waits for its end.
+package container
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/cgroup"
+	"github.com/lixd/mydocker/final/internal/network"
+	"github.com/lixd/mydocker/final/internal/runtime"
+)
+
+// version is that of the record. A program that knows only older ones does not touch it.
+const version = 1
+
+// Container is the record of a container, in its directory, also when it has ended.
+type Container struct {
+	Version     int
+	ID          string
+	Name        string
+	Image       string  // as it was named on the command line
+	ImageID     string  // the digest of its config
+	ImageConfig []byte  // which commit needs, also when the image is gone
+	Command     Strings // what runs: the entrypoint and its arguments
+	Config      Config
+	Created     time.Time
+
+	Started  time.Time // zero until the command runs
+	Finished time.Time // zero until it has ended, and for ever if its shim was killed
+	PID      int       // of its process 1, as the host counts
+	PIDStart uint64    // which process that is: see runtime.StartTime
+	Paused   bool
+	Status   int               // its exit status
+	Error    string            // what there is to say about its end besides
+	OOM      bool              // the kernel killed some of it for want of memory
+	Removing bool              // somebody has begun to remove it
+	Endpoint *network.Endpoint `json:",omitempty"` // its place on a network, while it runs
+
+	store    *Store
+	attended bool // somebody waited for it when the record was read
+}
+
+// Config is what a container was made with: by the command line, or by the image.
+type Config struct {
+	Layers      []string // of the image, the topmost first, as paths within the state directory
+	Env         Strings
+	Dir         string // where the command begins
+	User        string // as in -u: names are looked up in the image's files
+	Hostname    string
+	Terminal    bool
+	Interactive bool
+	AutoRemove  bool
+	ReadOnly    bool
+	Init        bool
+	Tmpfs       []runtime.Tmpfs   `json:",omitempty"`
+	Mounts      []Mount           `json:",omitempty"`
+	Limits      cgroup.Limits     `json:",omitzero"`
+	Network     string            // its name
+	Ports       []network.Port    `json:",omitempty"` // to publish
+	Labels      map[string]string `json:",omitempty"`
+	StopSignal  string            // empty for SIGTERM
+	StopTimeout *int              `json:",omitempty"` // seconds from that to SIGKILL, or nil for 10
+}
+
+// Mount is a volume: a path of the host's, or a volume of ours by its name.
+type Mount struct {
+	runtime.Volume
+	Name      string `json:",omitempty"` // of the volume
+	Anonymous bool   `json:",omitempty"` // it was made for this container, and has no name but an ID
+}
+
+// Strings are texts that survive JSON byte for byte. JSON's strings must be UTF-8 and arguments
+// need not be: then they travel as bytes, with NUL between them, which no argument can hold.
+type Strings []string
+
+// MarshalJSON returns an array of strings, or if one is not UTF-8 all bytes in one.
+func (s Strings) MarshalJSON() ([]byte, error) {
+	if slices.ContainsFunc(s, func(text string) bool { return !utf8.ValidString(text) }) {
+		return json.Marshal([]byte(strings.Join(s, "\x00")))
+	}
+	return json.Marshal([]string(s))
+}
+
+// UnmarshalJSON takes either.
+func (s *Strings) UnmarshalJSON(data []byte) error {
+	var joined string
+	if json.Unmarshal(data, &joined) != nil {
+		return json.Unmarshal(data, (*[]string)(s))
+	}
+	bytes, err := base64.StdEncoding.DecodeString(joined)
+	*s = strings.Split(string(bytes), "\x00")
+	return err
+}
+
+// Dir is the container's directory. It is locked as long as somebody waits for the container.
+func (c *Container) Dir() string { return filepath.Join(c.store.containers(), c.ID) }
+
+func (c *Container) path(name string) string { return filepath.Join(c.Dir(), name) }
+
+// LogPath is where what it writes is kept.
+func (c *Container) LogPath() string { return c.path("log.json") }
+
+// Upper is the directory with what the container has changed of its image.
+func (c *Container) Upper() string { return c.path("upper") }
+
+const recordFile = "container.json"
+
+// save writes the record into a directory, under another name until it is whole.
+func (c *Container) save(dir string) error {
+	data, err := json.MarshalIndent(c, "", "\t")
+	file := filepath.Join(dir, recordFile)
+	if err == nil {
+		err = os.WriteFile(file+".new", append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(file+".new", file)
+	}
+	if err != nil {
+		return fmt.Errorf("recording the container: %w", err)
+	}
+	return nil
+}
+
+// update changes the record, which others may have changed since we have read it, and what we
+// know with it.
+func (c *Container) update(change func(*Container)) error {
+	lock, err := lockFile(c.path("lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	now, err := c.store.read(c.ID)
+	if err != nil {
+		return err
+	}
+	change(now)
+	if err := now.save(c.Dir()); err != nil {
+		return err
+	}
+	*c = *now
+	return nil
+}
+
+// read returns the record of a container. Whether somebody waits for it is asked first: of one
+// for whom nobody does, the record says the last.
+func (s *Store) read(id string) (*Container, error) {
+	c := &Container{store: s, attended: isLocked(filepath.Join(s.containers(), id))}
+	data, err := os.ReadFile(filepath.Join(s.containers(), id, recordFile))
+	if err == nil {
+		err = json.Unmarshal(data, c)
+	}
+	switch {
+	case err != nil:
+	case c.ID != id:
+		err = fmt.Errorf("it is about another, %q", c.ID)
+	case c.Version > version:
+		err = fmt.Errorf("it is of version %d, and this program knows %d", c.Version, version)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
+	}
+	return c, nil
+}
+
+// lockFile waits until no other process holds the lock on the file. Closing it gives the lock
+// back, and so does the end of the process, however it comes. See flock(2).
+func lockFile(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err == nil {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking the record: %w", err)
+	}
+	return file, nil
+}
+
+// isLocked tells whether a process holds the lock on the directory. Those who only look share the
+// lock, and are not taken for its holder.
+func isLocked(dir string) bool {
+	file, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// The states of a container, as docker has them.
+const (
+	Created  = "created"
+	Running  = "running"
+	Paused   = "paused"
+	Exited   = "exited"
+	Dead     = "dead" // it ended when nobody was there to see how
+	Removing = "removing"
+)
+
+// State says what has become of the container.
+func (c *Container) State() string {
+	switch {
+	case c.Removing:
+		return Removing
+	case c.Started.IsZero():
+		return Created
+	case !c.Finished.IsZero():
+		return Exited
+	case !c.attended && !c.isAlive():
+		return Dead
+	case c.Paused:
+		return Paused
+	default:
+		return Running
+	}
+}
+
+// IsRunning tells whether it runs, paused or not.
+func (c *Container) IsRunning() bool {
+	state := c.State()
+	return state == Running || state == Paused
+}
+
+// isAlive tells whether its first process lives. If nobody waits for that any more, its process ID
+// may have gone to another.
+func (c *Container) isAlive() bool {
+	start, err := runtime.StartTime(c.PID)
+	return err == nil && start == c.PIDStart
+}
+
+// Target is the container's first process, to run others beside it and to signal it.
+func (c *Container) Target() runtime.Target {
+	return runtime.Target{PID: c.PID, StartTime: c.PIDStart}
+}
+
+// ShortID is the part of the ID that people get to see.
+func (c *Container) ShortID() string { return ShortID(c.ID) }

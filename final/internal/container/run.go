@@ -1,0 +1,316 @@
+//go:build linux
+
+package container
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	log "github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/cgroup"
+	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/network"
+	"github.com/lixd/mydocker/final/internal/runtime"
+	"github.com/lixd/mydocker/final/internal/shim"
+)
+
+// Attendance is how somebody waits for a container: who gets what it writes, and who is told
+// that it runs.
+type Attendance struct {
+	Direct  bool             // the container writes to our stdout and stderr itself, and no log is kept
+	Tee     bool             // what it writes goes to its log and to our stdout and stderr
+	Stdin   *os.File         // what it reads, or nil
+	Conn    *net.UnixConn    // somebody who is attached from the beginning, or nil
+	Signals <-chan os.Signal // to pass on, or nil
+	Started func()           // is called when the command runs
+}
+
+// Run starts a container, waits for its end, records it, and clears away what must not outlive it.
+// It returns the command's exit status, or a runtime.Error if it could not be started. The caller
+// is the container's parent: it runs as long as the calling thread does.
+func (c *Container) Run(a Attendance) (int, error) {
+	started := false
+	status, err := c.run(a, &started)
+	if err != nil && !started && !errors.As(err, new(*runtime.Error)) {
+		err = &runtime.Error{Status: runtime.StatusFailed, Err: err}
+	}
+	return status, err
+}
+
+func (c *Container) run(a Attendance, started *bool) (status int, err error) {
+	own, err := lockDir(c.Dir())
+	if err != nil {
+		return 0, fmt.Errorf("container %s is running, or being removed: %w", c.ShortID(), err)
+	}
+	defer own.Close()
+	defer undo(&err, c.removeIfAsked)
+	fault.Point("run-locked")
+	if err := c.clearGroup(); err != nil { // of a shim that was killed
+		return 0, err
+	}
+
+	streams, spec, err := c.prepare(a)
+	if err != nil {
+		return 0, err
+	}
+
+	group, err := cgroup.New(c.ID, c.Config.Limits)
+	if err != nil {
+		return 0, err
+	}
+	defer undo(&err, group.Remove)
+	fault.Point("run-cgroup")
+	handles, err := group.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer handles.Close()
+	spec.Cgroup = runtime.Cgroup(handles)
+
+	leave, err := c.joinNetwork(spec)
+	if err != nil {
+		return 0, err
+	}
+	defer undo(&err, leave)
+	fault.Point("run-network")
+
+	process, err := runtime.Start(spec)
+	if err != nil {
+		return 0, err
+	}
+	fault.Point("run-started")
+	*started = true
+	if err := c.hasStarted(process.PID); err != nil {
+		_ = process.Signal(unix.SIGKILL) // nobody would know of it
+		_, waitErr := process.Wait()
+		return 0, errors.Join(err, waitErr)
+	}
+	if process.Terminal != nil {
+		streams.Terminal(process.Terminal)
+	}
+	fault.Point("run-recorded")
+	if a.Started != nil {
+		a.Started()
+	}
+	go forward(a.Signals, process)
+
+	status, err = process.Wait()
+	fault.Point("run-ended")
+	end := c.explain(err, group)
+	if streams != nil {
+		end = errors.Join(end, streams.Finish(status))
+	}
+	return status, errors.Join(end, c.hasEnded(status, end))
+}
+
+// removeIfAsked is the end of a container with --rm. Whoever waits for our lock finds it gone.
+func (c *Container) removeIfAsked() error {
+	if !c.Config.AutoRemove {
+		return nil
+	}
+	if err := c.beginRemoval(); err != nil {
+		return err
+	}
+	return c.remove(true)
+}
+
+// prepare opens the container's streams, and says what is to be started.
+func (c *Container) prepare(a Attendance) (_ *shim.Streams, _ *runtime.Spec, err error) {
+	spec, err := c.spec()
+	if err != nil {
+		return nil, nil, err
+	}
+	spec.Stdin = a.Stdin
+	if a.Direct {
+		spec.Stdout, spec.Stderr = os.Stdout, os.Stderr
+		return nil, spec, nil
+	}
+	streams, err := shim.NewStreams(c.LogPath())
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.Tee {
+		streams.Tee(os.Stdout, os.Stderr)
+	}
+	if err := streams.Listen(c.Dir()); err != nil {
+		return nil, nil, err
+	}
+	if !c.Config.Terminal {
+		files, err := streams.Pipes(c.Config.Interactive && a.Stdin == nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		if a.Stdin == nil {
+			spec.Stdin = files[0]
+		}
+		spec.Stdout, spec.Stderr = files[1], files[2]
+	}
+	if a.Conn != nil {
+		streams.Serve(a.Conn, true)
+	}
+	return streams, spec, nil
+}
+
+// spec says what the runtime is to start.
+func (c *Container) spec() (*runtime.Spec, error) {
+	user, home, err := c.FindUser(c.Config.User)
+	if err != nil {
+		return nil, err
+	}
+	spec := &runtime.Spec{
+		Command:  runtime.Command{Args: c.Command, Env: c.env(home, c.Config.Terminal), Dir: c.Config.Dir, User: user, Terminal: c.Config.Terminal},
+		Init:     c.Config.Init,
+		Hostname: c.Config.Hostname,
+		Root:     runtime.Overlay{Upper: c.path("upper"), Work: c.path("work"), Target: c.path("merged")},
+		ReadOnly: c.Config.ReadOnly,
+		Tmpfs:    c.Config.Tmpfs,
+		Network:  runtime.Network{Host: c.Config.Network == network.Host},
+	}
+	for _, layer := range c.Config.Layers {
+		spec.Root.Layers = append(spec.Root.Layers, filepath.Join(c.store.Root, layer))
+	}
+	for _, mount := range c.Config.Mounts {
+		spec.Volumes = append(spec.Volumes, mount.Volume)
+	}
+	return spec, c.makeHostFiles(spec)
+}
+
+// env is all of the command's environment: nothing of the host's may leak into it. HOME is the
+// user's, unless somebody has said otherwise.
+func (c *Container) env(home string, terminal bool) []string {
+	env := []string{"HOSTNAME=" + c.Config.Hostname, "HOME=" + home}
+	if terminal {
+		env = append(env, "TERM=xterm")
+	}
+	return MergeEnv(env, c.Config.Env)
+}
+
+// MergeEnv returns an environment with another on top: of the same name, the last one counts.
+func MergeEnv(below, above []string) []string {
+	var merged []string
+	index := map[string]int{}
+	for _, entry := range append(append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, below...), above...) {
+		name, _, _ := strings.Cut(entry, "=")
+		if i, known := index[name]; known {
+			merged[i] = entry
+			continue
+		}
+		index[name] = len(merged)
+		merged = append(merged, entry)
+	}
+	return merged
+}
+
+// makeHostFiles writes the files by which programs turn names into addresses, and shows them to
+// the container, unless it sees something else in their place.
+func (c *Container) makeHostFiles(spec *runtime.Spec) error {
+	shared := spec.Network.Host
+	files := map[string]string{"hosts": network.LocalHosts, "hostname": c.Config.Hostname + "\n", "resolv.conf": network.Resolvers(shared)}
+	if shared {
+		hosts, _ := os.ReadFile("/etc/hosts") // not every host has one
+		files["hosts"] = string(hosts)
+	}
+	var shown []runtime.Volume
+	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+		if err := os.WriteFile(c.path(name), []byte(files[name]), 0o644); err != nil {
+			return fmt.Errorf("writing the container's %s: %w", name, err)
+		}
+		target := "/etc/" + name
+		if !isCovered(target, spec.Volumes) {
+			shown = append(shown, runtime.Volume{Source: c.path(name), Target: target})
+		}
+	}
+	spec.Volumes = append(shown, spec.Volumes...)
+	return nil
+}
+
+// isCovered tells whether one of the volumes is in the path's place, or around it.
+func isCovered(path string, volumes []runtime.Volume) bool {
+	for _, v := range volumes {
+		if path == v.Target || strings.HasPrefix(path, v.Target+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// joinNetwork finds the container its place, and has it made when there is a namespace for it.
+func (c *Container) joinNetwork(spec *runtime.Spec) (leave func() error, err error) {
+	if c.Config.Network == network.Host || c.Config.Network == network.None {
+		return func() error { return nil }, nil
+	}
+	if c.Endpoint != nil { // of a shim that was killed
+		if err := c.store.Networks.Leave(c.Endpoint); err != nil {
+			return nil, err
+		}
+	}
+	endpoint := &network.Endpoint{ContainerID: c.ID, Name: c.Name, Dir: c.Dir()}
+	if err := c.store.Networks.Join(c.Config.Network, NewID(), endpoint, c.Config.Ports); err != nil {
+		return nil, err
+	}
+	c.Endpoint = endpoint
+	spec.Prepare = endpoint.Attach
+	return func() error { return c.store.Networks.Leave(endpoint) }, nil
+}
+
+// hasStarted records that the command runs.
+func (c *Container) hasStarted(pid int) error {
+	start, err := runtime.StartTime(pid)
+	if err != nil {
+		return err
+	}
+	endpoint := c.Endpoint
+	return c.update(func(c *Container) {
+		c.PID, c.PIDStart, c.Started, c.Finished = pid, start, time.Now(), time.Time{}
+		c.Status, c.Error, c.OOM, c.Paused, c.Endpoint = 0, "", false, false, endpoint
+	})
+}
+
+// explain says what there is to say about the container's end besides its status.
+func (c *Container) explain(err error, group cgroup.Group) error {
+	kills, oomErr := group.OOMKills()
+	if kills > 0 {
+		c.OOM = true
+		err = errors.Join(err, fmt.Errorf("out of memory: the kernel killed %d of the container's processes", kills))
+	}
+	return errors.Join(err, oomErr)
+}
+
+// hasEnded records how the command has ended.
+func (c *Container) hasEnded(status int, end error) error {
+	oom := c.OOM
+	return c.update(func(c *Container) {
+		c.Status, c.Finished, c.Paused, c.OOM, c.Endpoint = status, time.Now(), false, oom, nil
+		if end != nil {
+			c.Error = end.Error()
+		}
+	})
+}
+
+// undo runs what takes back an earlier step. Its error does not hide one that is already on its way.
+func undo(err *error, takeBack func() error) {
+	if undoErr := takeBack(); undoErr != nil {
+		*err = errors.Join(*err, undoErr)
+	}
+}
+
+// forward passes signals on to the container's first process.
+func forward(signals <-chan os.Signal, process *runtime.Process) {
+	for sig := range signals {
+		if err := process.Signal(sig.(unix.Signal)); err != nil {
+			log.Debugf("forwarding %v: %v", sig, err)
+		}
+	}
+}
+
+// ExecEnv is the environment of one more command: that of the container, with what is its own.
+func (c *Container) ExecEnv(home string, terminal bool, own []string) []string {
+	return MergeEnv(c.env(home, terminal), own)
+}

@@ -1,0 +1,201 @@
+//go:build linux
+
+package image
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// recordVersion is the version of layer.json that this program writes.
+const recordVersion = 1
+
+// layerRecord is what layer.json says.
+type layerRecord struct {
+	Version int           `json:"version"`
+	DiffID  digest.Digest `json:"diffID"`           // of the layer as an uncompressed archive
+	Size    int64         `json:"size"`             // bytes in its files
+	Packed  int64         `json:"packed,omitempty"` // bytes of the archive, if pack makes the one with this DiffID
+}
+
+// layer is a directory with a layer's files, and what is known about it.
+type layer struct{ dir string }
+
+func (s *Store) layer(id digest.Digest) layer {
+	return layer{filepath.Join(s.layersDir(), id.Encoded())}
+}
+
+func (l layer) files() string  { return filepath.Join(l.dir, "fs") }
+func (l layer) record() string { return filepath.Join(l.dir, "layer.json") }
+
+func (l layer) exists() bool {
+	_, err := os.Stat(l.record())
+	return err == nil
+}
+
+func (l layer) read() (r layerRecord, err error) {
+	data, err := os.ReadFile(l.record())
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err == nil && r.Version != recordVersion {
+		err = fmt.Errorf("version %d is not one that this mydocker knows", r.Version)
+	}
+	if err != nil {
+		return r, fmt.Errorf("reading the layer's record: %w", err)
+	}
+	return r, nil
+}
+
+// temporaryPrefix begins the names of what is not whole yet. None is left over as long as its
+// maker lives; later, the next who has the store alone removes it.
+const temporaryPrefix = ".making-"
+
+func newName() string              { return temporaryPrefix + rand.Text() }
+func isTemporary(name string) bool { return strings.HasPrefix(name, temporaryPrefix) }
+
+// newLayer makes a layer: fill fills its directory in a temporary place, and when it is whole, it
+// gets its name. If there is such a layer already, that one stays. The caller holds the store.
+func (s *Store) newLayer(fill func(files string) (layerRecord, error)) (_ layerRecord, err error) {
+	made := layer{filepath.Join(s.layersDir(), newName())}
+	if err := os.Mkdir(made.dir, 0o700); err != nil {
+		return layerRecord{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(made.dir))
+		}
+	}()
+	if err := os.Mkdir(made.files(), 0o755); err != nil {
+		return layerRecord{}, err
+	}
+	if err := os.Chmod(made.files(), 0o755); err != nil { // whatever the umask is
+		return layerRecord{}, err
+	}
+	record, err := fill(made.files())
+	if err != nil {
+		return layerRecord{}, err
+	}
+	record.Version = recordVersion
+	data, err := json.Marshal(record)
+	if err != nil {
+		return layerRecord{}, err
+	}
+	if err := writeFile(made.record(), data); err != nil {
+		return layerRecord{}, err
+	}
+	err = os.Rename(made.dir, s.layer(record.DiffID).dir)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return record, os.RemoveAll(made.dir) // somebody was faster with the same
+	}
+	return record, err
+}
+
+// copyLayer makes a layer of a directory, in one pass.
+func (s *Store) copyLayer(ctx context.Context, dir string) (layerRecord, error) {
+	return s.newLayer(func(files string) (layerRecord, error) {
+		return packLayer(ctx, dir, files)
+	})
+}
+
+// packLayer finds out what there is to know about a directory as a layer, and on the way copies
+// it, if to is not empty.
+func packLayer(ctx context.Context, dir, to string) (layerRecord, error) {
+	h := newHasher()
+	size, err := packAndCopy(ctx, dir, h, to)
+	id, packed := h.sum()
+	return layerRecord{DiffID: id, Size: size, Packed: packed}, err
+}
+
+// removeTemporaries removes what those left over who did not live to finish. The caller has
+// the store alone.
+func (s *Store) removeTemporaries() error {
+	dirs := []string{s.namesDir(), s.layersDir()}
+	ids, err := s.ids()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		dirs = append(dirs, filepath.Dir(s.configFile(id)))
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return fmt.Errorf("looking for what is left over: %w", err)
+		}
+		for _, entry := range entries {
+			if !isTemporary(entry.Name()) {
+				continue
+			}
+			if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+				return fmt.Errorf("removing what is left over: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// removeUnused removes the layers that no image has and none of the given directories is, and
+// returns their DiffIDs. The caller has the store alone.
+func (s *Store) removeUnused(inUse []string) (removed []digest.Digest, err error) {
+	used := map[string]bool{}
+	for _, dir := range inUse {
+		used[dir] = true
+	}
+	ids, err := s.ids()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		image, err := s.open(string(id), id)
+		if errors.As(err, &NotFoundError{}) {
+			err = os.Remove(filepath.Dir(s.configFile(id))) // its maker was killed
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, err // which layers it has, nobody knows: better to keep all
+		}
+		for _, dir := range image.Layers() {
+			used[dir] = true
+		}
+	}
+	entries, err := os.ReadDir(s.layersDir())
+	if err != nil {
+		return nil, fmt.Errorf("reading the layers: %w", err)
+	}
+	for _, entry := range entries {
+		id := digest.Digest(digestPrefix + entry.Name())
+		if !isDigest(string(id)) || used[s.layer(id).files()] {
+			continue
+		}
+		if err := s.removeLayer(id); err != nil {
+			return removed, err
+		}
+		removed = append(removed, id)
+	}
+	return removed, nil
+}
+
+// removeLayer renames a layer before it deletes it, so that none is there in part.
+func (s *Store) removeLayer(id digest.Digest) error {
+	doomed := filepath.Join(s.layersDir(), newName())
+	if err := os.Rename(s.layer(id).dir, doomed); err != nil {
+		return fmt.Errorf("removing layer %s: %w", id, err)
+	}
+	if err := os.RemoveAll(doomed); err != nil {
+		return fmt.Errorf("removing layer %s: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+//go:build linux
+
+package image
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+)
+
+// none is what docker prints where there is nothing.
+const none = "<none>"
+
+// Row is a line of images.
+type Row struct {
+	Repository, Tag string        // <none> without a name
+	ID              digest.Digest // empty for an archive that nobody has used yet
+	Created         time.Time
+	Size            int64 // bytes in the files of all layers
+}
+
+// Header has the titles of the columns that Columns returns.
+var Header = []string{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"}
+
+// Columns returns the line as docker prints it. whole asks for the ID in full.
+func (r Row) Columns(now time.Time, whole bool) []string {
+	return []string{r.Repository, r.Tag, r.shownID(whole), ago(now, r.Created), humanSize(r.Size)}
+}
+
+func (r Row) shownID(whole bool) string {
+	if r.ID == "" {
+		return none
+	}
+	if whole {
+		return string(r.ID)
+	}
+	return short(r.ID)
+}
+
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "N/A"
+	}
+	return units.HumanDuration(now.Sub(t)) + " ago"
+}
+
+func humanSize(bytes int64) string { return units.HumanSizeWithPrecision(float64(bytes), 3) }
+
+// List returns a row for every name of every image and for every image without one, the latest
+// first.
+func (s *Store) List() ([]Row, error) {
+	names, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	ids, err := s.ids()
+	if err != nil {
+		return nil, err
+	}
+	var rows []Row
+	for _, id := range ids {
+		image, err := s.open(string(id), id)
+		if errors.As(err, &NotFoundError{}) {
+			continue // being made or removed in this moment
+		}
+		if err != nil {
+			return nil, err
+		}
+		more, err := image.rows(names[id])
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, more...)
+	}
+	archives, err := s.unusedArchives()
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, archives...)
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Tag, b.Tag))
+	})
+	return rows, nil
+}
+
+func (i *Image) rows(names []string) ([]Row, error) {
+	size, err := i.Size()
+	if err != nil {
+		return nil, err
+	}
+	row := Row{Repository: none, Tag: none, ID: i.ID, Created: i.created(), Size: size}
+	if len(names) == 0 {
+		return []Row{row}, nil
+	}
+	var rows []Row
+	for _, name := range names {
+		colon := strings.LastIndexByte(name, ':')
+		row.Repository, row.Tag = name[:colon], name[colon+1:]
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func (i *Image) created() time.Time {
+	if i.Config.Created == nil {
+		return time.Time{}
+	}
+	return *i.Config.Created
+}
+
+// Size returns how many bytes are in the files of all layers.
+func (i *Image) Size() (int64, error) {
+	var size int64
+	for _, id := range i.Config.RootFS.DiffIDs {
+		record, err := i.store.layer(id).read()
+		if err != nil {
+			return 0, fmt.Errorf("reading image %s: %w", i.ShortID(), err)
+		}
+		size += record.Size
+	}
+	return size, nil
+}
+
+// unusedArchives returns the archives put in by hand that nobody has used yet.
+func (s *Store) unusedArchives() (rows []Row, err error) {
+	entries, err := os.ReadDir(s.archives())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the images: %w", err)
+	}
+	for _, entry := range entries {
+		repository, found := strings.CutSuffix(entry.Name(), ".tar")
+		r, err := parseReference(repository)
+		if !found || err != nil || !hasArchive(r) {
+			continue
+		}
+		if _, err := os.Lstat(s.nameLink(r.name())); err == nil {
+			continue
+		}
+		info, err := entry.Info()
+		if err != nil {
+			continue // removed in this moment
+		}
+		rows = append(rows, Row{Repository: r.repository, Tag: r.tag, Created: info.ModTime(), Size: info.Size()})
+	}
+	return rows, nil
+}
+
+// Step is a line of history: what made a part of an image.
+type Step struct {
+	ID        digest.Digest // of the image, in the first line only
+	Created   time.Time
+	CreatedBy string
+	Size      int64 // bytes in the files of the layer
+	Comment   string
+}
+
+// HistoryHeader has the titles of the columns that Step.Columns returns.
+var HistoryHeader = []string{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}
+
+// createdByWidth is how many characters of what made a layer are shown.
+const createdByWidth = 45
+
+// Columns returns the line as docker prints it. whole asks for everything in full.
+func (s Step) Columns(now time.Time, whole bool) []string {
+	id := "<missing>"
+	if s.ID != "" {
+		id = Row{ID: s.ID}.shownID(whole)
+	}
+	by := strings.ReplaceAll(s.CreatedBy, "\t", " ")
+	if runes := []rune(by); !whole && len(runes) > createdByWidth {
+		by = string(runes[:createdByWidth-1]) + "…"
+	}
+	return []string{id, ago(now, s.Created), by, humanSize(s.Size), s.Comment}
+}
+
+// History returns what made an image, the last step first. An image from elsewhere may have
+// layers of which nothing is said.
+func (s *Store) History(ctx context.Context, ref string) ([]Step, error) {
+	image, err := s.Find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	layers := image.Config.RootFS.DiffIDs
+	var steps []Step
+	for _, h := range image.Config.History {
+		step := Step{CreatedBy: h.CreatedBy, Comment: h.Comment}
+		if h.Created != nil {
+			step.Created = *h.Created
+		}
+		if !h.EmptyLayer && len(layers) > 0 {
+			record, err := s.layer(layers[0]).read()
+			if err != nil {
+				return nil, err
+			}
+			step.Size, layers = record.Size, layers[1:]
+		}
+		steps = append(steps, step)
+	}
+	for _, id := range layers {
+		record, err := s.layer(id).read()
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, Step{Size: record.Size})
+	}
+	slices.Reverse(steps)
+	if len(steps) > 0 {
+		steps[0].ID = image.ID
+	}
+	return steps, nil
+}

@@ -1,0 +1,352 @@
+//go:build linux
+
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Loaded is one image that Load added.
+type Loaded struct {
+	ID    digest.Digest
+	Names []string // that it got
+}
+
+// String is what docker load prints.
+func (l Loaded) String() string {
+	if len(l.Names) == 0 {
+		return "Loaded image ID: " + string(l.ID)
+	}
+	return "Loaded image: " + strings.Join(l.Names, "\nLoaded image: ")
+}
+
+// described is an image as an archive describes it. Nothing in it is checked yet.
+type described struct {
+	names  []string
+	config blob
+	layers []blob
+}
+
+// blob is a part of an image: a file of the archive, and the digest it is said to have.
+type blob struct {
+	file   string
+	digest digest.Digest // empty if docker's format does not say
+}
+
+// Load adds the images of an archive as docker save, skopeo and podman make them: in docker's
+// format or in the OCI image layout, compressed or not. Of an image for several platforms it
+// takes this machine's. Everything is checked against its digest. progress may be nil.
+func (s *Store) Load(ctx context.Context, r io.Reader, progress Progress) ([]Loaded, error) {
+	if err := s.makeDirs(); err != nil {
+		return nil, err
+	}
+	a, err := openArchive(ctx, r, s.layersDir())
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	images, err := describe(a)
+	if err != nil {
+		return nil, err
+	}
+	release, err := s.holdToAdd(ctx) // only now: an archive may be long in coming, and who removes waits for us
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var loaded []Loaded
+	for _, image := range images {
+		one, err := s.loadImage(ctx, a, image, progress)
+		if err != nil {
+			return loaded, err
+		}
+		loaded = append(loaded, one)
+	}
+	return loaded, nil
+}
+
+// describe returns the images of an archive. One in both formats, as docker makes it, has its
+// names where they are plain.
+func describe(a *archive) ([]described, error) {
+	switch {
+	case a.has("manifest.json"):
+		return describeDocker(a)
+	case a.has("index.json"):
+		return describeLayout(a)
+	default:
+		return nil, errors.New("unrecognized image format: there is neither a manifest.json nor an index.json in the archive")
+	}
+}
+
+// dockerManifest is a member of manifest.json. See
+// https://github.com/moby/docker-image-spec/blob/main/v1.2.md.
+type dockerManifest struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+func describeDocker(a *archive) (images []described, err error) {
+	var manifests []dockerManifest
+	if err := a.readJSON("manifest.json", &manifests); err != nil {
+		return nil, err
+	}
+	for _, m := range manifests {
+		image := described{names: m.RepoTags, config: blob{file: m.Config}}
+		// The configuration's name is its digest: HEX.json of old, blobs/sha256/HEX today.
+		if id := digestPrefix + strings.TrimSuffix(path.Base(m.Config), ".json"); isDigest(id) {
+			image.config.digest = digest.Digest(id)
+		}
+		for _, layer := range m.Layers {
+			image.layers = append(image.layers, blob{file: layer})
+		}
+		images = append(images, image)
+	}
+	return images, nil
+}
+
+// manifest is a manifest or an index of the OCI image layout: what is in it tells which.
+type manifest struct {
+	Manifests []ocispec.Descriptor
+	Config    ocispec.Descriptor
+	Layers    []ocispec.Descriptor
+}
+
+// describeLayout returns the images of an OCI image layout: those that have names, or else
+// the one that is for this machine.
+func describeLayout(a *archive) ([]described, error) {
+	var index manifest
+	if err := a.readJSON("index.json", &index); err != nil {
+		return nil, err
+	}
+	chosen := map[digest.Digest]int{} // what was described, by its manifest
+	var images []described
+	for _, d := range index.Manifests {
+		name := nameOf(d)
+		if name == "" {
+			continue
+		}
+		at, known := chosen[d.Digest]
+		if !known {
+			image, err := describeManifest(a, d, maxDepth)
+			if err != nil {
+				return nil, err
+			}
+			at = len(images)
+			chosen[d.Digest] = at
+			images = append(images, image)
+		}
+		images[at].names = append(images[at].names, name)
+	}
+	if len(images) > 0 {
+		return images, nil
+	}
+	d, err := choosePlatform(index.Manifests)
+	if err != nil {
+		return nil, err
+	}
+	image, err := describeManifest(a, d, maxDepth)
+	return []described{image}, err
+}
+
+// nameOf returns the name that a descriptor's annotations give an image. That of the OCI
+// specification may be a tag alone, which names nothing.
+func nameOf(d ocispec.Descriptor) string {
+	if name := d.Annotations["io.containerd.image.name"]; name != "" {
+		return name
+	}
+	if name := d.Annotations[ocispec.AnnotationRefName]; strings.ContainsAny(name, ":/") {
+		return name
+	}
+	return ""
+}
+
+// maxDepth is how deep an index may be in indexes.
+const maxDepth = 4
+
+func describeManifest(a *archive, d ocispec.Descriptor, depth int) (described, error) {
+	b, err := blobOf(d)
+	if err != nil {
+		return described{}, err
+	}
+	data, err := readVerified(a, b)
+	if err != nil {
+		return described{}, err
+	}
+	var m manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return described{}, fmt.Errorf("reading manifest %s: %w", d.Digest, err)
+	}
+	if len(m.Manifests) > 0 {
+		if depth == 0 {
+			return described{}, errors.New("the archive has an index in an index in an index and so on")
+		}
+		d, err := choosePlatform(m.Manifests)
+		if err != nil {
+			return described{}, err
+		}
+		return describeManifest(a, d, depth-1)
+	}
+	var image described
+	if image.config, err = blobOf(m.Config); err != nil {
+		return described{}, err
+	}
+	for _, layer := range m.Layers {
+		b, err := blobOf(layer)
+		if err != nil {
+			return described{}, err
+		}
+		image.layers = append(image.layers, b)
+	}
+	return image, nil
+}
+
+// choosePlatform returns the descriptor of the image for this machine, or the only one.
+func choosePlatform(descriptors []ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if len(descriptors) == 1 {
+		return descriptors[0], nil
+	}
+	var has []string
+	for _, d := range descriptors {
+		if d.Platform == nil {
+			continue
+		}
+		if d.Platform.OS == "linux" && d.Platform.Architecture == runtime.GOARCH {
+			return d, nil
+		}
+		if d.Platform.OS != "unknown" { // so are the remarks that buildkit adds
+			has = append(has, d.Platform.OS+"/"+d.Platform.Architecture)
+		}
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("the archive has no image for linux/%s (it has: %s)", runtime.GOARCH, strings.Join(has, " "))
+}
+
+func blobOf(d ocispec.Descriptor) (blob, error) {
+	if !isDigest(string(d.Digest)) {
+		return blob{}, fmt.Errorf("%q is no digest that mydocker knows", d.Digest)
+	}
+	return blob{file: blobFile(d.Digest), digest: d.Digest}, nil
+}
+
+func readVerified(a *archive, b blob) ([]byte, error) {
+	data, err := a.read(b.file)
+	if err != nil {
+		return nil, err
+	}
+	if found := digest.FromBytes(data); b.digest != "" && found != b.digest {
+		return nil, mismatch(b.file, found, b.digest)
+	}
+	return data, nil
+}
+
+func mismatch(what string, found, wanted digest.Digest) error {
+	return fmt.Errorf("verifying %s: its digest is %s, not %s", what, found, wanted)
+}
+
+// loadImage adds an image: first its layers, then its configuration, then its names.
+func (s *Store) loadImage(ctx context.Context, a *archive, image described, progress Progress) (Loaded, error) {
+	raw, err := readVerified(a, image.config)
+	if err != nil {
+		return Loaded{}, err
+	}
+	i, err := s.FromConfig(raw)
+	if err != nil {
+		return Loaded{}, err
+	}
+	if err := checkPlatform(i.Config, len(image.layers)); err != nil {
+		return Loaded{}, err
+	}
+	for n, id := range i.Config.RootFS.DiffIDs {
+		if s.layer(id).exists() {
+			continue
+		}
+		if err := s.loadLayer(ctx, a, image.layers[n], id, progress); err != nil {
+			return Loaded{}, fmt.Errorf("unpacking layer %s: %w", short(id), err)
+		}
+	}
+	if _, err := s.writeConfig(raw); err != nil {
+		return Loaded{}, err
+	}
+	loaded := Loaded{ID: i.ID}
+	for _, name := range image.names {
+		if err := s.tag(i.ID, name); err != nil {
+			return Loaded{}, err
+		}
+		r, err := parseTag(name)
+		if err != nil {
+			return Loaded{}, err
+		}
+		loaded.Names = append(loaded.Names, r.name())
+	}
+	return loaded, nil
+}
+
+func checkPlatform(image ocispec.Image, layers int) error {
+	if len(image.RootFS.DiffIDs) == 0 {
+		return errors.New("the image has no layers")
+	}
+	if len(image.RootFS.DiffIDs) != layers {
+		return fmt.Errorf("the image has %d layers by its configuration, and %d by its manifest", len(image.RootFS.DiffIDs), layers)
+	}
+	if image.OS != "" && image.OS != "linux" {
+		return fmt.Errorf("the image is for %s", image.OS)
+	}
+	return nil
+}
+
+func (s *Store) loadLayer(ctx context.Context, a *archive, b blob, id digest.Digest, progress Progress) error {
+	section, err := a.open(b.file)
+	if err != nil {
+		return err
+	}
+	reader := progressReader{Reader: section, layer: id, total: section.Size(), progress: progress}
+	_, err = s.newLayer(func(files string) (layerRecord, error) {
+		size, err := unpackVerified(ctx, &reader, files, b, id)
+		return layerRecord{DiffID: id, Size: size}, err
+	})
+	return err
+}
+
+// unpackVerified unpacks a layer, and checks on the way that it has the digests that it should
+// have: as it is in the archive, and uncompressed.
+func unpackVerified(ctx context.Context, r io.Reader, files string, b blob, id digest.Digest) (size int64, err error) {
+	if b.digest == "" || b.digest == id {
+		return unpackHashed(ctx, r, files, id)
+	}
+	h := newHasher()
+	size, err = unpackHashed(ctx, io.TeeReader(r, h), files, id)
+	found, _ := h.sum()
+	if err == nil && found != b.digest {
+		err = mismatch(b.file, found, b.digest)
+	}
+	return size, err
+}
+
+func unpackHashed(ctx context.Context, r io.Reader, files string, id digest.Digest) (size int64, err error) {
+	stream, err := decompress(contextReader{ctx, r})
+	if err != nil {
+		return 0, err
+	}
+	defer stream.Close()
+	h := newHasher()
+	tee := io.TeeReader(stream, h)
+	size, err = unpack(ctx, tee, files)
+	if err == nil || errors.Is(err, errEmpty) { // a layer may change nothing
+		_, err = io.Copy(io.Discard, tee) // what comes after the end belongs to the digest
+	}
+	found, _ := h.sum()
+	if err == nil && found != id {
+		err = mismatch("it uncompressed", found, id)
+	}
+	return size, err
+}

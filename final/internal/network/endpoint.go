@@ -1,0 +1,195 @@
+//go:build linux
+
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Endpoint is a container's place on a network. Its lease holds it, so that everybody knows who
+// has an address, and what is published there.
+type Endpoint struct {
+	Network     string
+	ContainerID string
+	Name        string // the container's
+	Dir         string // the container's directory: locked as long as it runs, with its file hosts
+	Address     netip.Addr
+	Ports       []Port // that are published
+
+	network *Network
+	sockets []io.Closer // see Port.reserve
+}
+
+// Up makes sure that a container can be put on the network. It says so if it has to make a
+// router of the host. The default network is made if there is none, with the ID given.
+func (s *Store) Up(name, id string) error {
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	_, err = s.open(name, id)
+	return err
+}
+
+// open finds a network and brings it up. The caller holds the lock.
+func (s *Store) open(name, id string) (*Network, error) {
+	n, err := s.Find(name)
+	if err != nil && name == Default {
+		return s.create(id, Default, "", "")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return n, n.up()
+}
+
+// Join finds a container its place on a network, and publishes ports. The endpoint says which
+// container it is: ContainerID, Name and Dir. Leave undoes it.
+func (s *Store) Join(name, id string, e *Endpoint, ports []Port) (err error) {
+	e.Network = name
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Leave(e))
+		}
+	}()
+	for _, p := range ports {
+		socket, err := p.reserve()
+		if err != nil {
+			return err
+		}
+		e.Ports = append(e.Ports, p)
+		e.sockets = append(e.sockets, socket)
+	}
+	if err := s.takeAddress(id, e); err != nil {
+		return err
+	}
+	return s.publish(e)
+}
+
+// takeAddress leases an address on the network, and introduces the container to the others.
+func (s *Store) takeAddress(id string, e *Endpoint) error {
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if e.network, err = s.open(e.Network, id); err != nil {
+		return err
+	}
+	e.Network = e.network.Name
+	if err := e.network.lease(e); err != nil {
+		return err
+	}
+	return errors.Join(e.writeHosts(), e.introduce())
+}
+
+// Leave gives back what Join has taken, also what another process has that was killed. What is
+// not the container's any more is left alone.
+func (s *Store) Leave(e *Endpoint) error {
+	defer func() {
+		for _, socket := range e.sockets { // last, so that nobody gets a port whose rule is still there
+			socket.Close()
+		}
+	}()
+	n, err := s.read(e.Network)
+	if err != nil {
+		return nil // none, host, or gone
+	}
+	if held, err := n.readLease(e.Address); err != nil || held.ContainerID != e.ContainerID {
+		return nil // so it is not held
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return n.giveBack(e)
+}
+
+// giveBack undoes takeAddress and publish. The caller holds the lock.
+func (n *Network) giveBack(e *Endpoint) error {
+	if err := errors.Join(e.detach(), e.unpublish(), e.takeLeaveOf(n)); err != nil {
+		return err
+	}
+	return n.release(e.Address)
+}
+
+// LeaveAll gives back whatever a container holds that does not run any more.
+func (s *Store) LeaveAll(containerID string) error {
+	networks, err := s.List()
+	for _, n := range networks {
+		for _, e := range n.Endpoints() {
+			if e.ContainerID == containerID {
+				err = errors.Join(err, s.Leave(e))
+			}
+		}
+	}
+	return err
+}
+
+// Attach makes the container's eth0, as soon as it has a network namespace: that of the process pid.
+func (e *Endpoint) Attach(pid int) error {
+	if err := e.makeVeth(pid); err != nil {
+		return err
+	}
+	done := make(chan error)
+	go func() {
+		// The thread is not unlocked, so it ends with this goroutine, and with it the only one of
+		// ours that ever was in the container's namespace.
+		runtime.LockOSThread()
+		done <- e.setUp(pid)
+	}()
+	return <-done
+}
+
+// setUp makes addresses and routes in the network namespace of a process, where the calling
+// thread stays.
+func (e *Endpoint) setUp(pid int) error {
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return fmt.Errorf("opening the network namespace: %w", err)
+	}
+	defer namespace.Close()
+	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("entering the network namespace: %w", err)
+	}
+	if err := e.setUpEth0(); err != nil {
+		return fmt.Errorf("setting up eth0: %w", err)
+	}
+	return nil
+}
+
+// lockDir waits until no other process holds the lock on the directory. Closing the file
+// gives it back, and so does the end of the process, however it comes. See flock(2).
+func lockDir(dir string) (*os.File, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	return file, nil
+}
+
+// isAlive tells whether the endpoint's container runs, or is about to.
+func (e *Endpoint) isAlive() bool {
+	file, err := os.Open(e.Dir)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+func (e *Endpoint) hostsFile() string { return filepath.Join(e.Dir, "hosts") }

@@ -1,0 +1,280 @@
+//go:build linux
+
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Step 2: addresses and routes. The bridge has the gateway's address, so the host is on the
+// network too. A container leases another one for as long as it runs.
+
+// pool is what subnets are taken from for networks that come without: 256 of them.
+var pool = netip.MustParsePrefix("10.83.0.0/16")
+
+const poolBits = 24
+
+// chooseSubnet returns the subnet and the gateway for a new network, as far as they are given.
+func (s *Store) chooseSubnet(subnet, gateway string) (chosen netip.Prefix, _ netip.Addr, err error) {
+	if subnet == "" {
+		chosen, err = s.freeSubnet()
+	} else {
+		chosen, err = parseSubnet(subnet)
+	}
+	if err != nil {
+		return chosen, netip.Addr{}, err
+	}
+	first := chosen.Addr().Next()
+	if gateway == "" {
+		return chosen, first, nil
+	}
+	addr, err := netip.ParseAddr(gateway)
+	if err != nil || !chosen.Contains(addr) || addr.Less(first) || !chosen.Contains(addr.Next()) {
+		return chosen, addr, fmt.Errorf("no matching subnet for gateway %s: it is not an address for a host in %s", gateway, chosen)
+	}
+	return chosen, addr, nil
+}
+
+// parseSubnet reads a subnet that has room for a gateway and a container.
+func parseSubnet(text string) (netip.Prefix, error) {
+	subnet, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return subnet, fmt.Errorf("invalid subnet %s: it should be like 10.1.2.0/24", text)
+	case !subnet.Addr().Is4():
+		return subnet, fmt.Errorf("invalid subnet %s: networks have IPv4 addresses here", text)
+	case subnet != subnet.Masked():
+		return subnet, fmt.Errorf("invalid subnet %s: it should be %s", text, subnet.Masked())
+	case subnet.Bits() > 30:
+		return subnet, fmt.Errorf("invalid subnet %s: there is no room for a container, as there is in a /30", text)
+	case subnet.Bits() < 8 || subnet.Addr().IsLoopback() || subnet.Addr().IsMulticast():
+		return subnet, fmt.Errorf("invalid subnet %s: these are not addresses for a network of yours", text)
+	}
+	return subnet, nil
+}
+
+// freeSubnet returns the first part of the pool that nobody uses.
+func (s *Store) freeSubnet() (netip.Prefix, error) {
+	for addr := pool.Addr(); pool.Contains(addr); {
+		n := Network{Subnet: netip.PrefixFrom(addr, poolBits), store: s}
+		err := n.checkSubnet()
+		if err == nil || !errors.As(err, &overlapError{}) {
+			return n.Subnet, err
+		}
+		bytes := addr.As4()
+		if bytes[2]++; bytes[2] == 0 {
+			break
+		}
+		addr = netip.AddrFrom4(bytes)
+	}
+	return netip.Prefix{}, fmt.Errorf("no subnet is free in %s: give one with --subnet", pool)
+}
+
+// overlapError says whose addresses a subnet would take.
+type overlapError struct {
+	subnet netip.Prefix
+	owner  string
+}
+
+func (e overlapError) Error() string {
+	return fmt.Sprintf("invalid pool request: subnet %s overlaps with %s", e.subnet, e.owner)
+}
+
+// checkSubnet refuses the addresses of another network, and those that the host has a route
+// to: it would not reach them any more.
+func (n *Network) checkSubnet() error {
+	networks, err := n.store.List()
+	if err != nil {
+		return err
+	}
+	for _, other := range networks {
+		if other.Name != n.Name && other.Subnet.Overlaps(n.Subnet) {
+			return overlapError{n.Subnet, fmt.Sprintf("network %s (%s)", other.Name, other.Subnet)}
+		}
+	}
+	routes, err := netlink.RouteList(nil, unix.AF_INET)
+	if err != nil {
+		return fmt.Errorf("listing the host's routes: %w", err)
+	}
+	ours, _ := net.InterfaceByName(n.bridge()) // left over, or none
+	for _, route := range routes {
+		if route.Dst == nil || ours != nil && route.LinkIndex == ours.Index {
+			continue
+		}
+		ip, _ := netip.AddrFromSlice(route.Dst.IP.To4())
+		bits, _ := route.Dst.Mask.Size()
+		if to := netip.PrefixFrom(ip, bits); bits > 0 && to.Overlaps(n.Subnet) {
+			return overlapError{n.Subnet, fmt.Sprintf("the host's route to %s", to)}
+		}
+	}
+	return nil
+}
+
+// ipNet is a prefix as netlink wants it.
+func ipNet(prefix netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), 32)}
+}
+
+// hardwareAddr derives a hardware address from the other one. When a container gets the address
+// of one that is gone, its neighbours still know where it is.
+func hardwareAddr(addr netip.Addr) net.HardwareAddr {
+	return append(net.HardwareAddr{0x02, 0x42}, addr.AsSlice()...)
+}
+
+// addGateway gives the bridge its address. The route to the subnet comes with it.
+func (n *Network) addGateway() error {
+	bridge, err := netlink.LinkByName(n.bridge())
+	if err == nil {
+		err = netlink.AddrReplace(bridge, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(n.Gateway, n.Subnet.Bits()))})
+	}
+	if err != nil {
+		return fmt.Errorf("giving the bridge its address: %w", err)
+	}
+	return nil
+}
+
+func (e *Endpoint) setUpEth0() error {
+	eth0, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	if err := netlink.AddrAdd(eth0, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(e.Address, e.network.Subnet.Bits()))}); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(eth0); err != nil {
+		return err
+	}
+	return netlink.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: e.network.Gateway.AsSlice()})
+}
+
+// leases is the directory of the network's leases: for each address the endpoint that has it.
+func (n *Network) leases() string { return filepath.Join(n.dir(), "leases") }
+
+func (n *Network) leaseFile(addr netip.Addr) string {
+	return filepath.Join(n.leases(), addr.String())
+}
+
+var errNoAddress = errors.New("no address is left")
+
+// lease gives the endpoint an address that is its alone. When there is none left, those of
+// containers that are dead are taken back.
+func (n *Network) lease(e *Endpoint) error {
+	err := n.leaseFree(e)
+	if errors.Is(err, errNoAddress) {
+		err = n.reclaim()
+		if err == nil {
+			err = n.leaseFree(e)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("leasing an address on network %s (%s): %w", n.Name, n.Subnet, err)
+	}
+	return nil
+}
+
+// leaseFree leases the next address that is free behind the last one that was, so that an
+// address is not used again at once: somebody may still be talking to who had it.
+func (n *Network) leaseFree(e *Endpoint) error {
+	addr := n.Last
+	if !addr.IsValid() {
+		addr = n.Subnet.Addr()
+	}
+	for range 1 << (32 - n.Subnet.Bits()) {
+		addr = n.next(addr)
+		if addr == n.Gateway {
+			continue
+		}
+		e.Address = addr
+		err := n.writeLease(e)
+		if err == nil {
+			n.Last = addr
+			return n.save()
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	e.Address = netip.Addr{}
+	return errNoAddress
+}
+
+// writeLease makes the lease's file, whole from its first moment on: of two who make a link of
+// the same name at once, the kernel tells one that it is there.
+func (n *Network) writeLease(e *Endpoint) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	whole := filepath.Join(n.dir(), "lease.new") // nobody else's, while we have the lock
+	if err := os.WriteFile(whole, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(whole)
+	return os.Link(whole, n.leaseFile(e.Address))
+}
+
+func (n *Network) readLease(addr netip.Addr) (*Endpoint, error) {
+	data, err := os.ReadFile(n.leaseFile(addr))
+	if err != nil {
+		return nil, err
+	}
+	e := &Endpoint{network: n}
+	return e, json.Unmarshal(data, e)
+}
+
+// next returns the address behind one, or the first again. The first of all is the network's
+// and the last one is for broadcasts: hosts have those between.
+func (n *Network) next(addr netip.Addr) netip.Addr {
+	addr = addr.Next()
+	if !n.Subnet.Contains(addr.Next()) {
+		return n.Subnet.Addr().Next()
+	}
+	return addr
+}
+
+func (n *Network) release(addr netip.Addr) error {
+	if err := os.Remove(n.leaseFile(addr)); err != nil {
+		return fmt.Errorf("giving back the address: %w", err)
+	}
+	return nil
+}
+
+// Endpoints returns who is on the network, in no order.
+func (n *Network) Endpoints() []*Endpoint {
+	entries, _ := os.ReadDir(n.leases()) // none, if the network is gone
+	var endpoints []*Endpoint
+	for _, entry := range entries {
+		addr, err := netip.ParseAddr(entry.Name())
+		if err != nil {
+			continue // not ours
+		}
+		e, err := n.readLease(addr)
+		if err != nil {
+			e = &Endpoint{Network: n.Name, ContainerID: strings.Repeat("?", 12), Address: addr, network: n} // damaged, so nobody's
+		}
+		endpoints = append(endpoints, e)
+	}
+	return endpoints
+}
+
+// reclaim takes back what dead containers hold. The caller holds the lock.
+func (n *Network) reclaim() error {
+	var errs []error
+	for _, e := range n.Endpoints() {
+		if !e.isAlive() {
+			errs = append(errs, n.giveBack(e))
+		}
+	}
+	return errors.Join(errs...)
+}

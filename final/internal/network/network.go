@@ -1,0 +1,259 @@
+//go:build linux
+
+// Package network connects containers: bridges, leases of addresses, endpoints, published ports.
+// All that it knows is in files below the state directory, so that a machine that was switched off
+// has the same networks afterwards: the next container on one brings it up again.
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// What a container's network may be called besides the name of one that was made. The default
+// network is one like any other, but for being made when the first container needs it.
+const (
+	Default = "bridge"
+	Host    = "host" // no network namespace
+	None    = "none" // one with nothing in it but lo
+)
+
+// Store is all networks, in the state directory.
+type Store struct {
+	root string
+}
+
+// Open returns the networks below the state directory root.
+func Open(root string) *Store { return &Store{root: root} }
+
+// Network is what is kept about a network: enough to make it again, as the kernel forgets it
+// when the machine is switched off.
+type Network struct {
+	Version int
+	ID      string
+	Name    string
+	Driver  string
+	Created time.Time
+	Subnet  netip.Prefix
+	Gateway netip.Addr // the bridge's address, and the containers' way to everywhere else
+	Last    netip.Addr // that was leased
+
+	store *Store
+}
+
+const version = 1
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+// Create makes a network. An empty subnet or gateway is chosen. The ID is the caller's choice.
+func (s *Store) Create(id, name, subnet, gateway string) (*Network, error) {
+	if name == Default || name == Host || name == None {
+		return nil, fmt.Errorf("operation is not permitted on predefined %s network", name)
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	return s.create(id, name, subnet, gateway)
+}
+
+// create writes down a network and makes it. The caller holds the lock.
+func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error) {
+	if !validName.MatchString(name) {
+		return nil, fmt.Errorf("invalid network name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	}
+	if _, err := s.read(name); err == nil {
+		return nil, fmt.Errorf("network with name %s already exists", name)
+	}
+	n := &Network{Version: version, ID: id, Name: name, Driver: "bridge", Created: time.Now(), store: s}
+	if n.Subnet, n.Gateway, err = s.chooseSubnet(subnet, gateway); err != nil {
+		return nil, err
+	}
+	if err := n.checkSubnet(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(n.leases(), 0o700); err != nil {
+		return nil, fmt.Errorf("making network %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.remove())
+		}
+	}()
+	if err := n.save(); err != nil {
+		return nil, err
+	}
+	return n, n.up()
+}
+
+// up makes of the record what the kernel has to have. The bridge is switched on when all the
+// rest is there: one that is up is complete, and there is nothing to do, unless somebody has
+// flushed all rules since. So this also ends what a killed mydocker has begun, and brings a
+// network back after a reboot.
+func (n *Network) up() error {
+	if bridgeIsUp(n.bridge()) && haveFirewall() {
+		return nil
+	}
+	if err := n.checkSubnet(); err != nil {
+		return err
+	}
+	if err := n.makeBridge(); err != nil {
+		return err
+	}
+	if err := n.addGateway(); err != nil {
+		return err
+	}
+	if err := n.openFirewall(); err != nil {
+		return err
+	}
+	if err := n.store.enableForwarding(); err != nil {
+		return err
+	}
+	return n.switchOn()
+}
+
+// remove undoes up, and forgets the network last. With the last bridge goes the firewall's table,
+// and what else we have changed in the kernel.
+func (n *Network) remove() error {
+	if err := n.removeBridge(); err != nil {
+		return err
+	}
+	last := !anyBridge()
+	if err := n.closeFirewall(last); err != nil {
+		return err
+	}
+	if last {
+		if err := n.store.restoreForwarding(); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(n.dir()); err != nil {
+		return fmt.Errorf("removing network %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// Remove removes a network that no container is on.
+func (s *Store) Remove(name string) error {
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if name == Host || name == None {
+		return fmt.Errorf("%s is a pre-defined network and cannot be removed", name)
+	}
+	n, err := s.Find(name)
+	if err != nil {
+		return err
+	}
+	if err := n.reclaim(); err != nil {
+		return err
+	}
+	for _, e := range n.Endpoints() {
+		return fmt.Errorf("error while removing network: network %s has active endpoints (name:%q id:%q)", n.Name, e.Name, e.ContainerID[:12])
+	}
+	return n.remove()
+}
+
+func (s *Store) dir() string { return filepath.Join(s.root, "networks") }
+
+// lock keeps all others from changing networks until the returned file is closed.
+func (s *Store) lock() (*os.File, error) {
+	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
+		return nil, fmt.Errorf("making the networks' directory: %w", err)
+	}
+	return lockDir(s.dir())
+}
+
+func (n *Network) dir() string  { return filepath.Join(n.store.dir(), n.Name) }
+func (n *Network) file() string { return filepath.Join(n.dir(), "network.json") }
+
+// save writes the record, under another name until it is whole.
+func (n *Network) save() error {
+	data, err := json.MarshalIndent(n, "", "\t")
+	if err == nil {
+		err = os.WriteFile(n.file()+".new", append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(n.file()+".new", n.file())
+	}
+	if err != nil {
+		return fmt.Errorf("recording network %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+func (s *Store) read(name string) (*Network, error) {
+	n := &Network{Name: name, store: s}
+	if !validName.MatchString(name) {
+		return nil, fmt.Errorf("network %s not found", name)
+	}
+	data, err := os.ReadFile(n.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("network %s not found", name)
+	}
+	if err == nil {
+		err = json.Unmarshal(data, n)
+	}
+	if err == nil && n.Version > version {
+		err = fmt.Errorf("it is of version %d, and this program knows %d", n.Version, version)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of network %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// List returns all networks, by name.
+func (s *Store) List() ([]*Network, error) {
+	files, err := filepath.Glob(filepath.Join(s.dir(), "*", "network.json"))
+	if err != nil {
+		return nil, fmt.Errorf("looking for networks: %w", err)
+	}
+	var networks []*Network
+	for _, file := range files {
+		n, err := s.read(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		networks = append(networks, n)
+	}
+	return networks, nil
+}
+
+// Find finds a network by its name or by the first digits of its ID.
+func (s *Store) Find(given string) (*Network, error) {
+	n, nameErr := s.read(given)
+	if nameErr == nil {
+		return n, nil
+	}
+	networks, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range networks {
+		if given != "" && strings.HasPrefix(other.ID, given) {
+			if n != nil {
+				return nil, fmt.Errorf("network %s is ambiguous", given)
+			}
+			n = other
+		}
+	}
+	if n == nil {
+		return nil, nameErr
+	}
+	return n, nil
+}
+
+// Interface is the name of the network's bridge on the host.
+func (n *Network) Interface() string { return n.bridge() }

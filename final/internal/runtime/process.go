@@ -1,0 +1,127 @@
+//go:build linux
+
+package runtime
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a running child of ours, in a container.
+type Process struct {
+	PID      int      // on the host
+	Terminal *os.File // our side of the command's terminal, if it has one: the caller's to close
+
+	lock  sync.Mutex // on pidfd
+	pidfd int        // or -1, when it has ended and was waited for
+}
+
+// follow returns when the child runs the command. If it cannot, it is buried first.
+func (l *launch) follow(process *Process) error {
+	err := l.listen(process)
+	if err == nil {
+		return nil
+	}
+	_ = process.Signal(unix.SIGKILL) // it may have ended already
+	_, _ = process.Wait()            // why it ended is in err
+	if process.Terminal != nil {
+		process.Terminal.Close()
+	}
+	return err
+}
+
+// listen hears what the child has to say on its way to the command.
+func (l *launch) listen(process *Process) error {
+	if _, err := l.ours.Read(make([]byte, 1)); err != nil {
+		return fmt.Errorf("waiting for the container's first sign of life: %w", err)
+	}
+	if l.prepare != nil {
+		if err := l.prepare(process.PID); err != nil {
+			return err
+		}
+		_, _ = l.ours.Write([]byte{0}) // if nobody reads it, the child tells why
+	}
+	var report failure
+	err := binary.Read(l.ours, binary.NativeEndian, &report)
+	if errors.Is(err, io.EOF) {
+		return nil // exec has closed the child's end of the pipe
+	}
+	if err != nil {
+		return fmt.Errorf("reading the container's report: %w", err)
+	}
+	return l.describe(report, process.PID)
+}
+
+// Wait returns the exit status of the process, as a shell would put it: 128+n if signal n has
+// ended it. It is for one caller, once: the process ID means nothing afterwards.
+func (p *Process) Wait() (int, error) {
+	var status unix.WaitStatus
+	if err := waitFor(p.PID, &status); err != nil {
+		return 0, fmt.Errorf("waiting for process %d: %w", p.PID, err)
+	}
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	unix.Close(p.pidfd)
+	p.pidfd = -1
+	if status.Signaled() {
+		return 128 + int(status.Signal()), nil
+	}
+	return status.ExitStatus(), nil
+}
+
+func waitFor(pid int, status *unix.WaitStatus) error {
+	for {
+		_, err := unix.Wait4(pid, status, 0, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// Signal sends a signal to the process, and to no other that has come to its process ID. After
+// its end that is os.ErrProcessDone. As process 1 of its namespace it gets only the signals that
+// it has a handler for, and SIGKILL and SIGSTOP: see pid_namespaces(7).
+func (p *Process) Signal(signal unix.Signal) error {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	if p.pidfd == -1 {
+		return os.ErrProcessDone
+	}
+	err := unix.PidfdSendSignal(p.pidfd, signal, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return os.ErrProcessDone
+	}
+	if err != nil {
+		return fmt.Errorf("sending %v to process %d: %w", signal, p.PID, err)
+	}
+	return nil
+}
+
+// StartTime returns when a process was started, in clock ticks since the machine was. With it a
+// process ID means one process for good: alone it is given to another some time after the
+// process has ended. See proc_pid_stat(5).
+func StartTime(pid int) (uint64, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading when process %d was started: %w", pid, err)
+	}
+	return parseStartTime(stat)
+}
+
+// parseStartTime finds field 22. The second is the program's name in parentheses, and may hold
+// blanks and parentheses itself.
+func parseStartTime(stat []byte) (uint64, error) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("reading when a process was started: %q is no stat line", stat)
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}

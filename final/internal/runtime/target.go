@@ -1,0 +1,55 @@
+//go:build linux
+
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Signal sends a signal to the container's first process, and to no other that has come to its
+// process ID. If the container is not running, the error is ErrNotRunning.
+func (t Target) Signal(signal unix.Signal) error {
+	pidfd, err := t.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pidfd)
+	err = unix.PidfdSendSignal(pidfd, signal, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return ErrNotRunning
+	}
+	if err != nil {
+		return fmt.Errorf("sending %v to process %d: %w", signal, t.PID, err)
+	}
+	return nil
+}
+
+// WaitEnd returns when the first process has ended, whoever is its parent, or with
+// os.ErrDeadlineExceeded.
+func (t Target) WaitEnd(deadline time.Time) error {
+	pidfd, err := t.open()
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pidfd)
+	for {
+		left := max(0, min(time.Until(deadline), time.Hour))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds()))
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("waiting for process %d: %w", t.PID, err)
+		case time.Now().After(deadline):
+			return os.ErrDeadlineExceeded
+		}
+	}
+}

@@ -1,0 +1,63 @@
+//go:build linux
+
+package runtime
+
+import (
+	"fmt"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// openVolumes takes hold of the sources while the host's paths can still be followed. Each
+// becomes a mount that is attached nowhere, until the child attaches it. See open_tree(2).
+func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
+	var trees []int
+	for _, v := range volumes {
+		tree, err := unix.OpenTree(at, v.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+		if err != nil {
+			return nil, fmt.Errorf("opening volume %s: %w", v.Source, err)
+		}
+		trees = append(trees, l.owns(tree))
+		// What the host or the container mounts in it later the other does not see.
+		attributes := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+		if v.ReadOnly {
+			attributes.Attr_set = unix.MOUNT_ATTR_RDONLY
+		}
+		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attributes); err != nil {
+			return nil, fmt.Errorf("setting up volume %s: %w", v.Source, err)
+		}
+	}
+	return trees, nil
+}
+
+// mountVolumes attaches the volumes, when the container's root is the only one: whatever links
+// the image holds, the way to a target leads through nothing but the container's own files.
+func (l *launch) mountVolumes(volumes []Volume, trees []int) {
+	for i, v := range volumes {
+		doing, target := fmt.Sprintf("mounting volume %s on %s", v.Source, v.Target), path.Clean(v.Target)
+		if isDir(trees[i]) {
+			l.mkdirAll(doing, target)
+		} else {
+			l.mkdirAll(doing, path.Dir(target))
+			l.open(doing, path.Dir(target))
+			l.call(doing, unix.SYS_MKNODAT, previous, path.Base(target), unix.S_IFREG|0o644, 0).forgive(unix.EEXIST, unix.EROFS)
+		}
+		l.open(doing, target)
+		l.call(doing, unix.SYS_MOVE_MOUNT, trees[i], "", previous, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
+			explain(unix.EINVAL, "one is a directory and the other is not")
+	}
+}
+
+func isDir(fd int) bool {
+	var stat unix.Stat_t
+	return unix.Fstat(fd, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+func (l *launch) mountTmpfs(mounts []Tmpfs) {
+	for _, m := range mounts {
+		doing, target := "mounting a tmpfs on "+m.Target, path.Clean(m.Target)
+		l.mkdirAll(doing, target)
+		l.call(doing, unix.SYS_MOUNT, "tmpfs", target, "tmpfs", m.Flags, m.Options)
+	}
+}

@@ -1,0 +1,203 @@
+//go:build linux
+
+// Mydocker runs containers.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	log "github.com/sirupsen/logrus"
+	"github.com/urfave/cli/v3"
+
+	"github.com/lixd/mydocker/final/internal/container"
+	"github.com/lixd/mydocker/final/internal/image"
+	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
+)
+
+// Exit statuses, as docker has them.
+const (
+	statusFailed    = 1   // of most commands
+	statusRunFailed = 125 // of run and create, and of all for a flag that is wrong
+)
+
+// The main goroutine stays on the main thread, because a container ends with the thread that
+// started it: see runtime.Start.
+func init() {
+	runtime.LockOSThread()
+}
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == "shim" {
+		os.Exit(report(runShim(os.Args[2], len(os.Args) > 3)))
+	}
+	app := newApp()
+	os.Exit(report(app.Run(context.Background(), endFlags(app, os.Args))))
+}
+
+func newApp() *cli.Command {
+	app := &cli.Command{
+		Name:  "mydocker",
+		Usage: "run containers",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "debug", Usage: "say on stderr what is being done"},
+		},
+		Commands: []*cli.Command{
+			newRunCommand(), newCreateCommand(), newStartCommand(),
+			newExecCommand(),
+			newStopCommand(), newKillCommand(), newRestartCommand(),
+			newRmCommand(), newContainerCommand(),
+			newPsCommand(), newLogsCommand(), newAttachCommand(), newWaitCommand(), newInspectCommand(),
+			newPauseCommand(), newUnpauseCommand(), newRenameCommand(), newTopCommand(), newPortCommand(),
+			newCommitCommand(), newImagesCommand(), newRmiCommand(), newTagCommand(), newHistoryCommand(),
+			newImportCommand(), newLoadCommand(), newSaveCommand(),
+			newNetworkCommand(), newVolumeCommand(),
+		},
+		Before:                 setLogLevel,
+		Action:                 helpOnly,
+		UseShortOptionHandling: true,
+		HideHelpCommand:        true,
+	}
+	prepareCommand(app)
+	return app
+}
+
+// prepareCommand has errors printed once, by report, and commas be part of values.
+func prepareCommand(cmd *cli.Command) {
+	cmd.OnUsageError = func(_ context.Context, _ *cli.Command, err error, _ bool) error {
+		return exitError{status: statusRunFailed, err: err}
+	}
+	cmd.ExitErrHandler = func(context.Context, *cli.Command, error) {}
+	cmd.DisableSliceFlagSeparator = true
+	for _, sub := range cmd.Commands {
+		prepareCommand(sub)
+	}
+}
+
+func setLogLevel(ctx context.Context, cmd *cli.Command) (context.Context, error) {
+	if cmd.Bool("debug") {
+		log.SetLevel(log.DebugLevel)
+	}
+	return ctx, nil
+}
+
+// helpOnly answers a command line that names no command.
+func helpOnly(_ context.Context, cmd *cli.Command) error {
+	if cmd.Args().Present() {
+		return fmt.Errorf("unknown command %q (see %s --help)", cmd.Args().First(), cmd.FullName())
+	}
+	return cli.ShowSubcommandHelp(cmd)
+}
+
+// stateDir is where everything is that mydocker keeps.
+func stateDir() string {
+	dir := os.Getenv("MYDOCKER_ROOT")
+	if dir == "" {
+		return "/var/lib/mydocker"
+	}
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		return dir
+	}
+	return absolute
+}
+
+func containers() *container.Store { return container.Open(stateDir()) }
+func images() *image.Store         { return image.Open(stateDir()) }
+
+// requireRoot stops a command before it touches anything.
+func requireRoot(ctx context.Context, _ *cli.Command) (context.Context, error) {
+	if os.Geteuid() != 0 {
+		return ctx, exitError{status: statusRunFailed, err: errors.New("mydocker must run as root (try sudo)")}
+	}
+	return ctx, nil
+}
+
+// needArgs makes an action of one that wants so many arguments, at least or, without "...", exactly.
+func needArgs(n int, more string, action cli.ActionFunc) cli.ActionFunc {
+	return func(ctx context.Context, cmd *cli.Command) error {
+		if got := cmd.Args().Len(); got < n || got > n && more == "" {
+			return fmt.Errorf("%s needs %s (see %s --help)", cmd.Name, cmd.ArgsUsage, cmd.FullName())
+		}
+		return action(ctx, cmd)
+	}
+}
+
+// eachContainer does something to every container that the command line names, and prints each
+// name as it was given. It goes on behind one with which it fails.
+func eachContainer(cmd *cli.Command, do func(c *container.Container) error) error {
+	return each(cmd, func(given string) error {
+		c, err := containers().Find(given)
+		if err == nil {
+			err = do(c)
+		}
+		if err == nil {
+			fmt.Println(given)
+		}
+		return err
+	})
+}
+
+func each(cmd *cli.Command, do func(given string) error) error {
+	var errs []error
+	for _, given := range cmd.Args().Slice() {
+		errs = append(errs, do(given))
+	}
+	return errors.Join(errs...)
+}
+
+// exitError is an error that knows the status to exit with.
+type exitError struct {
+	status int
+	err    error // nil when the status says it all
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+// exitWith returns a command's exit status as an error, with what else there is to say of its
+// end. If it did not run, it says that.
+func exitWith(status int, err error) error {
+	if errors.As(err, new(*containerruntime.Error)) {
+		return runError(err)
+	}
+	if status == 0 && err == nil {
+		return nil
+	}
+	return exitError{status: status, err: err}
+}
+
+// runError has an error exit as run and create do, unless it knows better.
+func runError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var started *containerruntime.Error
+	if errors.As(err, &started) {
+		return exitError{status: started.Status, err: err}
+	}
+	return exitError{status: statusRunFailed, err: err}
+}
+
+// report prints what went wrong, if anything did, and returns the status to exit with.
+func report(err error) int {
+	if err == nil {
+		return 0
+	}
+	exit := exitError{status: statusFailed, err: err}
+	errors.As(err, &exit)
+	if exit.err != nil {
+		fmt.Fprintln(os.Stderr, "mydocker:", err)
+	}
+	return exit.status
+}

@@ -1,0 +1,28 @@
+//go:build linux
+
+package main
+
+import (
+	"testing"
+
+	"github.com/lixd/mydocker/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m, main) }
+
+// TestScripts leaves out those of the chapters' scripts that look for a chapter's own words,
+// statuses or files, where this program has docker's.
+func TestScripts(t *testing.T) {
+	testkit.Scripts(t,
+		"errors.txtar", "stdio.txtar", // ch01
+		"init-waits.txtar",                                                 // ch02
+		"broken-images.txtar", "dev.txtar", "rootfs.txtar", "unpack.txtar", // ch04
+		"layers.txtar", "leftovers.txtar", "state-dir.txtar", // ch05
+		"bad-volumes.txtar", "volume-safety.txtar", // ch06
+		"commit.txtar", "commit-errors.txtar", "commit-files.txtar", // ch07
+		"detach.txtar", "detach-errors.txtar", "outlive.txtar", // ch08
+		"ps.txtar", "ps-truth.txtar", // ch09
+		"logs.txtar",                                       // ch10
+		"firewall.txtar", "network.txtar", "recover.txtar", // ch11
+	)
+}

@@ -1,0 +1,125 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/lixd/mydocker/final/internal/container"
+	"github.com/lixd/mydocker/final/internal/network"
+)
+
+func networks() *network.Store { return network.Open(stateDir()) }
+
+func newNetworkCommand() *cli.Command {
+	var driver, subnet, gateway string
+	var quiet, noTrunc bool
+	return &cli.Command{
+		Name:            "network",
+		Usage:           "make, list and remove networks",
+		HideHelpCommand: true,
+		Before:          requireRoot,
+		Action:          helpOnly,
+		Commands: []*cli.Command{{
+			Name:      "create",
+			Usage:     "make a network, and print its ID",
+			ArgsUsage: "NAME",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "driver", Aliases: []string{"d"}, Value: "bridge", Usage: "bridge is the only one", Destination: &driver},
+				&cli.StringFlag{Name: "subnet", Usage: "the network's addresses, as in 10.1.2.0/24", Destination: &subnet},
+				&cli.StringFlag{Name: "gateway", Usage: "the host's address among them, else the first", Destination: &gateway},
+			},
+			Action: needArgs(1, "", func(_ context.Context, cmd *cli.Command) error {
+				if driver != "bridge" {
+					return fmt.Errorf("unknown network driver: %s", driver)
+				}
+				n, err := networks().Create(container.NewID(), cmd.Args().First(), subnet, gateway)
+				if err != nil {
+					return err
+				}
+				fmt.Println(n.ID)
+				return nil
+			}),
+		}, {
+			Name:    "ls",
+			Aliases: []string{"list"},
+			Usage:   "list the networks",
+			Flags: []cli.Flag{
+				&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print IDs only", Destination: &quiet},
+				&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten IDs", Destination: &noTrunc},
+			},
+			Action: needArgs(0, "", func(context.Context, *cli.Command) error { return listNetworks(quiet, noTrunc) }),
+		}, {
+			Name:      "rm",
+			Aliases:   []string{"remove"},
+			Usage:     "remove networks",
+			ArgsUsage: "NAME...",
+			Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+				return each(cmd, func(name string) error {
+					err := networks().Remove(name)
+					if err == nil {
+						fmt.Println(name)
+					}
+					return err
+				})
+			}),
+		}, {
+			Name:      "inspect",
+			Usage:     "print what is known about networks",
+			ArgsUsage: "NAME...",
+			Action:    needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error { return inspectNetworks(cmd) }),
+		}},
+	}
+}
+
+func listNetworks(quiet, whole bool) error {
+	all, err := networks().List()
+	if err != nil {
+		return err
+	}
+	table := [][]string{{"NETWORK ID", "NAME", "DRIVER", "SUBNET"}}
+	for _, n := range all {
+		id := n.ID
+		if !whole {
+			id = container.ShortID(id)
+		}
+		if quiet {
+			fmt.Println(id)
+		}
+		table = append(table, []string{id, n.Name, n.Driver, n.Subnet.String()})
+	}
+	if quiet {
+		return nil
+	}
+	return printTable(table)
+}
+
+// inspectNetworks prints an array, as docker does, also of those that it finds if others are missing.
+func inspectNetworks(cmd *cli.Command) error {
+	found := []any{}
+	err := each(cmd, func(name string) error {
+		n, err := networks().Find(name)
+		if err == nil {
+			found = append(found, describeNetwork(n))
+		}
+		return err
+	})
+	return errors.Join(printJSON(found), err)
+}
+
+func describeNetwork(n *network.Network) any {
+	type endpoint struct{ Name, IPv4Address string }
+	on := map[string]endpoint{}
+	for _, e := range n.Endpoints() {
+		on[e.ContainerID] = endpoint{Name: e.Name, IPv4Address: fmt.Sprintf("%s/%d", e.Address, n.Subnet.Bits())}
+	}
+	return map[string]any{
+		"Name": n.Name, "Id": n.ID, "Created": n.Created, "Driver": n.Driver, "Interface": n.Interface(),
+		"IPAM":       map[string]any{"Config": []map[string]string{{"Subnet": n.Subnet.String(), "Gateway": n.Gateway.String()}}},
+		"Containers": on,
+	}
+}

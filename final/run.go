@@ -1,0 +1,92 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/container"
+)
+
+func newRunCommand() *cli.Command {
+	var opts createOptions
+	var detach bool
+	flags := append(createFlags(&opts),
+		&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "do not wait for the command: print the container's ID", Destination: &detach},
+		helpFlag())
+	return &cli.Command{
+		Name:         "run",
+		Usage:        "run a command in a new container",
+		ArgsUsage:    "IMAGE [COMMAND] [ARG...]",
+		StopOnNthArg: new(1),
+		HideHelp:     true, // -h is --hostname
+		Flags:        flags,
+		Before:       requireRoot,
+		Action: withHelp(func(ctx context.Context, cmd *cli.Command) error {
+			if opts.config.Terminal && !detach && opts.config.Interactive && !isTerminal(os.Stdin) {
+				return runError(errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal"))
+			}
+			c, err := create(ctx, cmd, &opts)
+			if err != nil {
+				return runError(err)
+			}
+			return run(c, detach)
+		}),
+	}
+}
+
+// run starts a new container. Without a terminal it is this process that waits for it; one in
+// the background, or with a terminal, which may be detached, has a shim.
+func run(c *container.Container, detach bool) error {
+	switch {
+	case detach:
+		if err := startShim(c, nil); err != nil {
+			return runError(orphaned(c, err))
+		}
+		fmt.Println(c.ID)
+		return nil
+	case c.Config.Terminal:
+		return runAttached(c)
+	default:
+		return runHere(c)
+	}
+}
+
+// runHere waits for the container in this process.
+func runHere(c *container.Container) error {
+	attendance := container.Attendance{Direct: c.Config.AutoRemove, Tee: !c.Config.AutoRemove, Signals: catchSignals()}
+	if c.Config.Interactive {
+		attendance.Stdin = os.Stdin
+	}
+	status, err := c.Run(attendance)
+	return exitWith(status, err)
+}
+
+// orphaned removes a container with --rm that has no shim to do so.
+func orphaned(c *container.Container, err error) error {
+	if c.Config.AutoRemove {
+		return errors.Join(err, c.Remove(false, true))
+	}
+	return err
+}
+
+// catchSignals collects the signals that are meant for the command. That nobody reads what we
+// print is no reason to end: it must not be the container's end.
+func catchSignals() <-chan os.Signal {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	return signals
+}
+
+func isTerminal(file *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}

@@ -1,0 +1,132 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/container"
+	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
+)
+
+// Where a shim finds what it inherits: os/exec puts ExtraFiles behind stderr.
+const (
+	reportFD = 3 // to tell us that the container runs, or why not
+	attachFD = 4 // to who is attached from the beginning, if somebody is
+)
+
+// shimReport is what a shim tells who has started it.
+type shimReport struct {
+	Status  int // to exit with, if the container does not run
+	Message string
+}
+
+// startShim starts a shim for a container: this program once more, as the leader of a session of
+// its own, which no terminal ends. It waits for the container; we wait only until that runs.
+func startShim(c *container.Container, attached *os.File) error {
+	// What our caller left open must not stay open for as long as the container runs.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("marking all descriptors close-on-exec: %w", err)
+	}
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("making the pipe to the shim: %w", err)
+	}
+	defer ours.Close()
+	shim := exec.Command("/proc/self/exe", "shim", c.ID)
+	shim.Args[0] = os.Args[0]
+	shim.Dir = "/" // so that no file system is kept busy
+	shim.Env = []string{"MYDOCKER_ROOT=" + stateDir(), "PATH=" + os.Getenv("PATH"), "MYDOCKER_FAULT=" + os.Getenv("MYDOCKER_FAULT")}
+	shim.ExtraFiles = []*os.File{theirs}
+	if attached != nil {
+		shim.ExtraFiles = append(shim.ExtraFiles, attached)
+		shim.Args = append(shim.Args, "attached") // or it would take something of its own for that
+	}
+	shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if !c.Config.Terminal {
+		shim.Stderr = os.Stderr // until the container runs: a network may have something to say
+	}
+	err = shim.Start()
+	theirs.Close()
+	if err != nil {
+		return fmt.Errorf("starting the shim: %w", err)
+	}
+	var report shimReport
+	if err := json.NewDecoder(ours).Decode(&report); err != nil {
+		return fmt.Errorf("reading the shim's report: %w", err)
+	}
+	if report.Message != "" {
+		return &containerruntime.Error{Status: report.Status, Err: errors.New(report.Message)}
+	}
+	return nil
+}
+
+// runShim is what a shim does. When the container runs nobody listens to it any more: what is to
+// be known is recorded.
+func runShim(id string, isAttached bool) error {
+	unix.CloseOnExec(reportFD)
+	pipe := os.NewFile(reportFD, "pipe")
+	var conn *net.UnixConn
+	if isAttached {
+		var err error
+		if conn, err = inheritConn(attachFD); err != nil {
+			return err
+		}
+	}
+	c, err := containers().Find(id)
+	if err != nil {
+		return err
+	}
+	tell := func(report shimReport) {
+		_ = json.NewEncoder(pipe).Encode(report) // if nobody reads it, nobody wants to know
+		pipe.Close()
+	}
+	reported := false
+	_, err = c.Run(container.Attendance{
+		Conn:    conn,
+		Signals: catchSignals(),
+		Started: func() {
+			reported = true
+			tell(shimReport{})
+			leaveOutput()
+			shrink()
+		},
+	})
+	if !reported && err != nil {
+		exit := exitError{status: statusRunFailed}
+		errors.As(runError(err), &exit)
+		tell(shimReport{Status: exit.status, Message: err.Error()})
+		return nil
+	}
+	return err
+}
+
+// inheritConn returns the connection that we have inherited.
+func inheritConn(fd int) (*net.UnixConn, error) {
+	file := os.NewFile(uintptr(fd), "attached")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("finding who is attached: %w", err)
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+// leaveOutput lets go of our caller's stderr.
+func leaveOutput() {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return // then it stays open
+	}
+	defer null.Close()
+	_ = unix.Dup3(int(null.Fd()), 2, 0)
+}

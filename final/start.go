@@ -1,0 +1,74 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/lixd/mydocker/final/internal/container"
+)
+
+func newStartCommand() *cli.Command {
+	var attach, interactive bool
+	return &cli.Command{
+		Name:      "start",
+		Usage:     "start containers that do not run",
+		ArgsUsage: "CONTAINER...",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "print what it writes, and exit as it does", Destination: &attach},
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "give it what we are given", Destination: &interactive},
+		},
+		Before: requireRoot,
+		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+			if !attach && !interactive {
+				return startAll(cmd)
+			}
+			if cmd.Args().Len() > 1 {
+				return errors.New("you cannot start and attach multiple containers at once")
+			}
+			c, err := containers().Find(cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			return startAttached(c)
+		}),
+	}
+}
+
+func startAll(cmd *cli.Command) error {
+	var failed []string
+	err := eachContainer(cmd, func(c *container.Container) error {
+		err := start(c)
+		if err != nil {
+			failed = append(failed, c.Name)
+		}
+		return err
+	})
+	if len(failed) > 0 && cmd.Args().Len() > 1 {
+		return errors.Join(err, fmt.Errorf("failed to start containers: %s", strings.Join(failed, ", ")))
+	}
+	return err
+}
+
+// start starts a container in the background. One that runs already is no error.
+func start(c *container.Container) error {
+	switch c.State() {
+	case container.Paused:
+		return errors.New("cannot start a paused container, try unpause instead")
+	case container.Running:
+		return nil
+	}
+	return startShim(c, nil)
+}
+
+func startAttached(c *container.Container) error {
+	if c.IsRunning() {
+		return attachTo(c)
+	}
+	return runAttached(c)
+}
