@@ -5,16 +5,22 @@
 #
 # It stops at the first conflict, with the usual markers in the next stage's files. Resolve
 # them and run it again: a hop that was made is not made again until the next commit.
+#
+# The last hop, to final, is made file by file: those that it has still in common with the
+# last chapter. The rest of final says the same in a shape of its own, and is mended by hand.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 
 stages=(ch[0-9][0-9]-*)
-if [ -d final ]; then
-	stages+=(final)
-fi
+in_final=(flags.go flags_test.go main_other.go
+	internal/cgroup/{cpuset,cpuset_test}.go
+	internal/image/unpack.go
+	internal/network/{bridge,ipam,nat,ports,ports_test}.go
+	internal/shim/logentry.go)
 
-index=$(mktemp -u)
-trap 'rm -f "$index"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+index=$work/index
 export GIT_AUTHOR_NAME=forward GIT_AUTHOR_EMAIL=forward GIT_COMMITTER_NAME=forward GIT_COMMITTER_EMAIL=forward
 
 # own STAGE: the pathspecs of what a stage hands on.
@@ -72,7 +78,32 @@ hop() {
 	fi
 }
 
-if git grep -l --untracked '^<<<<<<< ' -- "${stages[@]}" ':!*/README*' >&2; then
+# hop_to_final carries what has changed in the last chapter to final.
+hop_to_final() {
+	local stage=${stages[-1]} base theirs path file conflicts=()
+	base=$(carried "$stage")
+	theirs=$(tree_now "$stage")
+	if [ "$base" = "$theirs" ]; then
+		return
+	fi
+	for path in "${in_final[@]}"; do
+		file=$(basename "$path")
+		if [ ! -e "final/$path" ] || git diff --quiet "$base" "$theirs" -- "$file"; then
+			continue
+		fi
+		echo "$stage -> final: $path"
+		git show "$base:$file" >"$work/base"
+		git show "$theirs:$file" >"$work/theirs"
+		git merge-file -q -L final -L base -L "$stage" "final/$path" "$work/base" "$work/theirs" || conflicts+=("$path")
+	done
+	git update-ref "refs/forward/carried/$stage" "$(git commit-tree -m "$(git rev-parse HEAD)" "$theirs")"
+	if [ ${#conflicts[@]} -gt 0 ]; then
+		echo "forward: resolve this in final: ${conflicts[*]}" >&2
+		exit 1
+	fi
+}
+
+if git grep -l --untracked '^<<<<<<< ' -- "${stages[@]}" final ':!*/README*' >&2; then
 	echo "forward: resolve these conflicts first" >&2
 	exit 1
 fi
@@ -81,3 +112,4 @@ for ((i = 0; i + 1 < ${#stages[@]}; i++)); do
 		hop "${stages[i]}" "${stages[i + 1]}"
 	fi
 done
+hop_to_final
