@@ -98,7 +98,7 @@ func runContainer(opts runOptions, started func(id string) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer undo(&err, container.removeUnlessStarted)
+	defer container.hasEnded(&err)
 
 	init := newInit(opts, id)
 	config := initConfig{
@@ -130,11 +130,11 @@ func runContainer(opts runOptions, started func(id string) error) (err error) {
 	log.Debugf("init is process %d", init.Process.Pid)
 	if err := errors.Join(container.hasStarted(init.Process.Pid), started(id)); err != nil {
 		_ = init.Process.Kill() // nobody would know of it
-		return container.hasEnded(errors.Join(err, waitFor(init)))
+		return errors.Join(err, waitFor(init))
 	}
 
 	go forward(signals, init.Process)
-	return container.hasEnded(explainOOM(waitFor(init), cgroup))
+	return explainOOM(waitFor(init), cgroup)
 }
 
 // undo runs what takes back an earlier step. Its error does not hide one that is already on its way.

@@ -18,8 +18,8 @@ func TestRecordOfAContainer(t *testing.T) {
 	c, err := newContainer("id", []string{filepath.Join(stateDir(), "image")}, runOptions{name: "web", image: "busybox", command: []string{"a", "\xff"}})
 	require.NoError(t, err)
 	require.NoError(t, c.hasStarted(os.Getpid()))
-	end := exitError{status: 137, err: errors.New("out of memory")}
-	assert.Equal(t, end, c.hasEnded(end), "how it has ended is passed on")
+	var end error = exitError{status: 137, err: errors.New("out of memory")}
+	c.hasEnded(&end)
 
 	got, err := readContainer("id")
 	require.NoError(t, err)

@@ -62,16 +62,20 @@ func (c *container) hasStarted(pid int) (err error) {
 	return c.save()
 }
 
-// hasEnded records how the command has ended, and passes that on.
-func (c *container) hasEnded(end error) error {
+// hasEnded records how the command has ended, or leaves nothing if it never ran. It comes when
+// all else is undone: a record without an end says that somebody has to clear up.
+func (c *container) hasEnded(end *error) {
+	if c.Started.IsZero() {
+		undo(end, c.removeUnlessStarted)
+		return
+	}
 	var exit exitError
-	errors.As(end, &exit)
+	errors.As(*end, &exit)
 	c.Status, c.Finished = exit.status, time.Now()
 	if exit.err != nil {
 		c.Error = exit.err.Error()
 	}
-	undo(&end, c.save)
-	return end
+	undo(end, c.save)
 }
 
 // removeUnlessStarted leaves nothing of a container whose command never ran. The name goes
