@@ -17,21 +17,38 @@ import (
 //go:nosplit
 //go:norace
 func stayAsInit() unix.Errno {
+	const closed = uintptr(unix.SIGUSR1)
 	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	if pid == 0 || errno != 0 {
+	if errno != 0 {
 		return errno
 	}
-	// A pipe ends when nobody holds its other end any more, so init must not either.
+	if pid == 0 {
+		for nextSignal() != closed {
+		}
+		return 0
+	}
+	// Some of our files are the host's: nobody in the container may find them in /proc/1/fd. And
+	// a pipe ends when nobody holds its other end any more, so init must not either.
 	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, ^uintptr(0)>>32, 0)
+	_, _, _ = syscall.RawSyscall(unix.SYS_KILL, pid, closed, 0)
 	for {
-		all := ^uint64(0)
-		signal, _, _ := syscall.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&all)), 0, 0, unsafe.Sizeof(all), 0, 0)
+		signal := nextSignal()
 		if signal == uintptr(unix.SIGCHLD) {
 			bury(pid)
 		} else {
 			_, _, _ = syscall.RawSyscall(unix.SYS_KILL, pid, signal, 0)
 		}
 	}
+}
+
+// nextSignal waits for a signal. All are blocked, and so none of them gets lost.
+//
+//go:nosplit
+//go:norace
+func nextSignal() uintptr {
+	all := ^uint64(0)
+	signal, _, _ := syscall.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&all)), 0, 0, unsafe.Sizeof(all), 0, 0)
+	return signal
 }
 
 // bury waits for all that have ended. With the child init ends too, with the child's status.
