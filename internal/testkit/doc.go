@@ -23,9 +23,10 @@
 //	speed [IP:PORT]                measure the way to another speed: MB a second, and microseconds there and back
 //
 // and the conditions [cgroup1], [cgroup2], [gnutar] where /bin/tar is GNU's, [keeps] from
-// chapter 8 on, where a container is kept when it has ended, and [networks] from chapter 11 on, where
-// it has an interface. In the environment, $IMAGE is the image, empty
-// before chapter 4, and $STATE the state directory.
+// chapter 8 on, where a container is kept when it has ended, [networks] from chapter 11 on, where
+// it has an interface, and [final]. In the environment, $IMAGE is the image, empty before
+// chapter 4, $STATE the state directory, and $FAILED the exit status of a command that failed
+// and is not run: 125, but docker's 1 in final.
 //
 // With MYDOCKER_TEST_STRICT=1 a script that cannot run, for want of root or an image, fails
 // instead of being skipped; only the other cgroup version may be missing. With

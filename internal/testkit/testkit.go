@@ -157,6 +157,8 @@ func params(t *testing.T, chapter int) testscript.Params {
 				return chapter >= firstToKeep, nil
 			case "networks":
 				return chapter >= firstWithNetworks, nil
+			case "final":
+				return chapter == final, nil
 			}
 			return condition(name)
 		},
@@ -164,6 +166,10 @@ func params(t *testing.T, chapter int) testscript.Params {
 			env.Setenv("PATH", strings.Split(os.Getenv("PATH"), ":")[0]+":"+appletsDir+":/usr/sbin:/usr/bin:/sbin:/bin")
 			env.Setenv("STATE", stateDir)
 			env.Setenv("IMAGE", "")
+			env.Setenv("FAILED", "125")
+			if chapter == final {
+				env.Setenv("FAILED", "1")
+			}
 			if chapter >= firstWithImage {
 				env.Setenv("IMAGE", "busybox")
 			}
