@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the scripts and unit tests of all stages in a virtual machine, on cgroup v2 and on
+# Runs the scripts and unit tests of all stages in virtual machines, on cgroup v2 and on
 # another kernel than this machine's: Debian's for clouds. Needs neither KVM nor root: QEMU
 # emulates the processor. Ends with "N passed, N failed, N skipped".
 #
-#   scripts/vm/qemu.sh [STAGE...]        all if none is named
+#   scripts/vm/qemu.sh [DIRECTORY...]    of a package with tests; all if none is named
 #
 # KERNEL and MODULES name another kernel and its directory in /lib/modules.
 set -euo pipefail
@@ -45,7 +45,7 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 
 # The VM's root file system is the image's, with the tests under /mydocker.
-mkdir -p "$root"/{mydocker/.cache,usr/local/sbin,var/lib,sys,modules}
+mkdir -p "$root"/{mydocker/.cache,usr/local/sbin,var/lib,sys,mnt,modules}
 tar -C "$root" -xf .cache/busybox.tar --no-same-owner
 cp .cache/busybox.tar "$root/mydocker/.cache"
 
@@ -58,14 +58,12 @@ for file in $(ldd "$nft" | grep -o '/[^ ]*'); do
 	cp "$file" "$root$file"
 done
 cp "$nft" "$root/usr/sbin/nft"
-[ $# -gt 0 ] || set -- ch[0-9][0-9]-*
-for stage in ch[0-9][0-9]-*; do
-	mkdir -p "$root/mydocker/$stage"
-	cp -r "$stage/testdata" "$root/mydocker/$stage"
-done
-for stage in "$@"; do
-	say "building the tests of $stage"
-	CGO_ENABLED=0 go test -c -o "$root/mydocker/$stage/tests" "./$stage"
+# Images are files, which are the same with any kernel; what tests them needs skopeo.
+[ $# -gt 0 ] || set -- ch[0-9][0-9]-* final final/internal/{cgroup,container,network,runtime,shim}
+cp -r --parents ch[0-9][0-9]-*/testdata final/testdata "$root/mydocker"
+for package in "$@"; do
+	say "building the tests of $package"
+	CGO_ENABLED=0 go test -c -o "$root/mydocker/$package/tests" "./$package"
 done
 
 # Modules go in the order in which they are loaded.
@@ -108,15 +106,15 @@ ip link set lo up
 for module in /modules/*; do insmod $module; done
 echo "vm: Linux $(uname -r), cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controllers)"
 export MYDOCKER_TEST_STRICT=1
-for tests in /mydocker/*/tests; do
-	cd ${tests%/tests}
+for package in $packages; do
+	cd /mydocker/$package
 	start=$(cut -d. -f1 /proc/uptime)
 	if ./tests -test.v -test.timeout 10m; then
 		verdict=ok
 	else
 		verdict=FAIL
 	fi
-	printf '%s\t%s\t%ds\n' $verdict ${PWD##*/} $(($(cut -d. -f1 /proc/uptime) - start))
+	printf '%s\t%s\t%ds\n' $verdict $package $(($(cut -d. -f1 /proc/uptime) - start))
 done 2>&1
 echo "vm: done"
 poweroff -f
@@ -124,11 +122,29 @@ END
 chmod 755 "$root/init" "$root/sbin/main"
 (cd "$root" && find . | bin/busybox cpio --quiet -R 0:0 -H newc -o) | gzip -1 >"$work/initramfs"
 
-say "booting"
-timeout 1800 "${qemu[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot \
-	-display none -serial stdio -kernel "$KERNEL" -initrd "$work/initramfs" \
-	-append "console=$console quiet panic=-1" </dev/null >"$work/console" || say "the VM did not end by itself"
-if ! grep -q '^vm: done' "$work/console"; then
-	echo "FAIL	the VM did not get to its end" >>"$work/console"
-fi
-scripts/counts.sh <"$work/console"
+# boot VM PACKAGE... runs tests in a VM, for which the kernel's command line becomes the environment.
+boot() {
+	local vm=$1
+	shift
+	say "VM $vm runs the tests of $*"
+	timeout 1800 "${qemu[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot \
+		-display none -serial stdio -kernel "$KERNEL" -initrd "$work/initramfs" \
+		-append "console=$console quiet panic=-1 packages=\"$*\"" </dev/null >"$work/console$vm" ||
+		say "VM $vm did not end by itself"
+	if ! grep -q '^vm: done' "$work/console$vm"; then
+		echo "FAIL	the VM did not get to its end" >>"$work/console$vm"
+	fi
+}
+
+# An emulated machine keeps one processor busy, whatever it has itself: so one for each. The
+# packages are dealt out in turn, as each takes longer than the one before.
+vms=$(nproc)
+for ((vm = 1; vm <= vms && vm <= $#; vm++)); do
+	packages=()
+	for ((i = vm; i <= $#; i += vms)); do
+		packages+=("${!i}")
+	done
+	boot "$vm" "${packages[@]}" &
+done
+wait
+cat "$work"/console* | scripts/counts.sh

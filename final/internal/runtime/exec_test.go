@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -119,34 +120,56 @@ func TestExecOutlives(t *testing.T) {
 	assert.Equal(t, 143, status)
 }
 
+// TestJoinsCgroupV1 has a hierarchy of its own, without controllers, as v1 lets also a v2 machine have.
 func TestJoinsCgroupV1(t *testing.T) {
-	dir := newGroup(t, "/sys/fs/cgroup/pids")
+	const options = "none,name=mydocker-test"
+	hierarchy := t.TempDir()
+	t.Cleanup(func() { // while the last group in it is still on its way out, an unmounted hierarchy stays
+		assert.Eventually(t, func() bool {
+			groups, err := os.ReadFile("/proc/self/cgroup")
+			gone := err == nil && !strings.Contains(string(groups), "mydocker-test")
+			if !gone {
+				_ = unix.Mount("cgroup", hierarchy, "cgroup", 0, options)
+				_ = unix.Unmount(hierarchy, 0)
+			}
+			return gone
+		}, 10*time.Second, 100*time.Millisecond)
+	})
+	mount(t, "tmpfs", cgroupRoot, "")
+	mount(t, "cgroup", hierarchy, options)
+	dir := newGroup(t, hierarchy)
 	tasks, err := os.OpenFile(filepath.Join(dir, "tasks"), os.O_WRONLY, 0)
-	if err != nil {
-		t.Skip("this machine has no cgroup v1: ", err)
-	}
+	require.NoError(t, err)
 	defer tasks.Close()
-	testCgroup(t, dir, Cgroup{Tasks: []*os.File{tasks}}, ":pids:")
+	testCgroup(t, dir, Cgroup{Tasks: []*os.File{tasks}}, ":name=mydocker-test:")
 }
 
 // TestJoinsCgroupV2 has v2 where distributions mount it, on a v1 machine without its controllers.
 func TestJoinsCgroupV2(t *testing.T) {
-	const root = "/sys/fs/cgroup"
-	require.NoError(t, unix.Mount("cgroup", root, "cgroup2", 0, ""))
-	t.Cleanup(func() { assert.NoError(t, unix.Unmount(root, unix.MNT_DETACH)) })
-	dir := newGroup(t, root)
+	var stat unix.Statfs_t
+	require.NoError(t, unix.Statfs(cgroupRoot, &stat))
+	if stat.Type != unix.CGROUP2_SUPER_MAGIC {
+		mount(t, "cgroup2", cgroupRoot, "")
+	}
+	dir := newGroup(t, cgroupRoot)
 	handle, err := os.Open(dir)
 	require.NoError(t, err)
 	defer handle.Close()
 	testCgroup(t, dir, Cgroup{Dir: handle}, "0::")
 }
 
-func newGroup(t *testing.T, root string) string {
+const cgroupRoot = "/sys/fs/cgroup"
+
+func mount(t *testing.T, fstype, target, options string) {
 	t.Helper()
-	dir := filepath.Join(root, fmt.Sprintf("mydocker-runtime-%d-%d", os.Getpid(), os.Getppid()))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Skip("no cgroups can be made here: ", err)
-	}
+	require.NoError(t, unix.Mount(fstype, target, fstype, 0, options))
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(target, unix.MNT_DETACH)) })
+}
+
+func newGroup(t *testing.T, hierarchy string) string {
+	t.Helper()
+	dir := filepath.Join(hierarchy, fmt.Sprintf("mydocker-runtime-%d-%d", os.Getpid(), os.Getppid()))
+	require.NoError(t, os.Mkdir(dir, 0o755))
 	t.Cleanup(func() { assert.NoError(t, os.Remove(dir)) })
 	return dir
 }
