@@ -17,7 +17,7 @@ func TestScripts(t *testing.T) {
 		"errors.txtar", "stdio.txtar", // ch01
 		"init-waits.txtar",                                                 // ch02
 		"broken-images.txtar", "dev.txtar", "rootfs.txtar", "unpack.txtar", // ch04
-		"layers.txtar", "leftovers.txtar", "state-dir.txtar", // ch05
+		"layers.txtar", "state-dir.txtar", // ch05
 		"bad-volumes.txtar", "volume-safety.txtar", // ch06
 		"commit.txtar", "commit-errors.txtar", "commit-files.txtar", // ch07
 		"detach.txtar", "detach-errors.txtar", "outlive.txtar", // ch08

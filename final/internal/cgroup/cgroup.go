@@ -80,6 +80,33 @@ func Find(id string) (Group, error) {
 	return findV1(mountPoint, id), nil
 }
 
+// IDs returns the IDs of all containers on this machine that have a group: those that run, and
+// those whose mydocker was killed.
+func IDs() ([]string, error) {
+	version, err := version()
+	if err != nil {
+		return nil, err
+	}
+	if version == 2 {
+		return groupsIn(filepath.Join(mountPoint, parent))
+	}
+	return idsV1(mountPoint)
+}
+
+// groupsIn returns the names of the groups in a group, which need not be there.
+func groupsIn(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for cgroups: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
 // version tells v2, which is one hierarchy for all controllers, from v1, a tmpfs with one
 // hierarchy for each. Asking with mkdir would not do, a tmpfs lets us.
 func version() (int, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -49,6 +50,19 @@ func newV1(root, id string, limits Limits) (_ Group, err error) {
 		}
 	}
 	return g, nil
+}
+
+// idsV1 looks at all controllers: whoever made or removed a group may have been killed half way.
+func idsV1(root string) (ids []string, err error) {
+	for _, controller := range findV1(root, "").controllers {
+		names, err := groupsIn(filepath.Join(root, controller, parent))
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, names...)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
 }
 
 func (g *v1) dir(controller string) string {

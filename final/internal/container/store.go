@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	log "github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/fault"
@@ -61,6 +62,9 @@ func (s *Store) Create(c *Container) (err error) {
 	fault.Point("create-directory")
 	if err := s.sweep(); err != nil {
 		return err
+	}
+	if err := s.clearOrphans(); err != nil {
+		log.Warn(err) // a pity, but none of the new container's business
 	}
 	if err := s.takeName(c); err != nil {
 		return err

@@ -1,0 +1,51 @@
+//go:build linux
+
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	log "github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/cgroup"
+)
+
+// clearOrphans does what the mydockers of containers would have done that were killed. Such a
+// container is found by its cgroup, so that this takes no longer however many have ended in order.
+func (s *Store) clearOrphans() error {
+	ids, err := cgroup.IDs()
+	for _, id := range ids {
+		if clearErr := s.clearOrphan(id); clearErr != nil {
+			err = errors.Join(err, fmt.Errorf("clearing up behind container %s: %w", ShortID(id), clearErr))
+		}
+	}
+	return err
+}
+
+// clearOrphan ends what is left of a container, unless somebody waits for it: a process that has
+// changed its user outlives the one that waited. What the container has written stays.
+func (s *Store) clearOrphan(id string) error {
+	dir, err := os.Open(filepath.Join(s.containers(), id))
+	if err != nil {
+		return nil // of another state directory, or gone in this moment
+	}
+	defer dir.Close()
+	// Those who only look share the lock, and so do we: ps is not to take us for who waits.
+	if unix.Flock(int(dir.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
+		return nil
+	}
+	c, err := s.read(id)
+	if err != nil {
+		return nil //nolint:nilerr // ps says so, rm -f removes it
+	}
+	log.Debugf("clearing up behind container %s", c.ShortID())
+	if err := errors.Join(c.clearGroup(), s.Networks.LeaveAll(id)); err != nil || !c.Config.AutoRemove {
+		return err
+	}
+	dir.Close() // its lock is in the way of the one that Remove takes
+	return c.Remove(true, true)
+}
