@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { testkit.Main(m, main) }
 func TestScripts(t *testing.T) {
 	testkit.Scripts(t,
 		"errors.txtar", "stdio.txtar", // ch01
-		"init-waits.txtar",                                                 // ch02
+		// ch02
 		"broken-images.txtar", "dev.txtar", "rootfs.txtar", "unpack.txtar", // ch04
 		"layers.txtar", "state-dir.txtar", // ch05
 		"bad-volumes.txtar", "volume-safety.txtar", // ch06

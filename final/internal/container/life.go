@@ -245,7 +245,7 @@ func (c *Container) Remove(force, volumes bool) error {
 			return err
 		}
 	}
-	own, err := c.takeOver()
+	own, err := c.takeOver(10 * time.Second)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // with --rm it is gone already
 	}
@@ -274,8 +274,8 @@ func (c *Container) beginRemoval() error {
 }
 
 // takeOver waits for the lock of whoever still has to do with the container.
-func (c *Container) takeOver() (*os.File, error) {
-	deadline := time.Now().Add(10 * time.Second)
+func (c *Container) takeOver(timeout time.Duration) (*os.File, error) {
+	deadline := time.Now().Add(timeout)
 	for {
 		own, err := lockDir(c.Dir())
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {

@@ -40,7 +40,7 @@ func (s *Store) clearOrphan(id string) error {
 	}
 	c, err := s.read(id)
 	if err != nil {
-		return nil //nolint:nilerr // ps says so, rm -f removes it
+		return nil // ps says so, rm -f removes it
 	}
 	log.Debugf("clearing up behind container %s", c.ShortID())
 	if err := errors.Join(c.clearGroup(), s.Networks.LeaveAll(id)); err != nil || !c.Config.AutoRemove {

@@ -45,7 +45,7 @@ func (c *Container) Run(a Attendance) (int, error) {
 }
 
 func (c *Container) run(a Attendance, started *bool) (status int, err error) {
-	own, err := lockDir(c.Dir())
+	own, err := c.takeOver(time.Second) // from who looks at it, or dies with a mydocker that was killed
 	if err != nil {
 		return 0, fmt.Errorf("container %s is running, or being removed: %w", c.ShortID(), err)
 	}
@@ -256,7 +256,11 @@ func (c *Container) joinNetwork(spec *runtime.Spec) (leave func() error, err err
 		return nil, err
 	}
 	c.Endpoint = endpoint
-	spec.Prepare = endpoint.Attach
+	spec.Prepare = func(pid int) error {
+		err := endpoint.Attach(pid)
+		fault.Point("run-attached")
+		return err
+	}
 	return func() error { return c.store.Networks.Leave(endpoint) }, nil
 }
 

@@ -244,6 +244,9 @@ func (l *launch) confine() {
 	l.call(doing, unix.SYS_SETRESGID, user.GID, user.GID, user.GID)
 	l.call(doing, unix.SYS_SETRESUID, user.UID, user.UID, user.UID)
 	l.dieWithParent() // which a change of the user has undone
+	// One that is dead already sends no signal, and its end of the pipe is no error for who reads
+	// it. For who writes it is, if only nothing.
+	l.call("looking for the parent", unix.SYS_SENDTO, l.theirs, "", 0, unix.MSG_NOSIGNAL, 0, 0)
 }
 
 // limitFiles gives the command the number of descriptors that systems start with. Go has raised
