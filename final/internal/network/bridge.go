@@ -109,8 +109,9 @@ func (e *Endpoint) makeVeth(pid int) error {
 	err = netlink.LinkAdd(veth)
 	if errors.Is(err, fs.ErrExist) { // of the container's last run: its namespace has yet to go
 		if old, findErr := netlink.LinkByName(attrs.Name); findErr == nil {
-			err = errors.Join(netlink.LinkDel(old), netlink.LinkAdd(veth))
+			_ = netlink.LinkDel(old) // it may go by itself in this moment
 		}
+		err = netlink.LinkAdd(veth)
 	}
 	if err != nil {
 		return fmt.Errorf("making the veth: %w", err)
