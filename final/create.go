@@ -77,14 +77,14 @@ func newCreateCommand() *cli.Command {
 		HideHelp:     true, // -h is --hostname
 		Flags:        append(createFlags(&opts), helpFlag()),
 		Before:       requireRoot,
-		Action: withHelp(func(ctx context.Context, cmd *cli.Command) error {
+		Action: withHelp(needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
 			c, err := create(ctx, cmd, &opts)
 			if err != nil {
 				return runError(err)
 			}
 			fmt.Println(c.ID)
 			return nil
-		}),
+		})),
 	}
 }
 
@@ -101,11 +101,8 @@ func withHelp(action cli.ActionFunc) cli.ActionFunc {
 }
 
 // create makes the container that the command line describes. Whatever is wrong with that is
-// said before anything is made.
+// said before anything is made. A signal ends it early: it may have an image to unpack.
 func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*container.Container, error) {
-	if !cmd.Args().Present() {
-		return nil, fmt.Errorf("%s needs an image and, if that names none, a command (see mydocker %s --help)", cmd.Name, cmd.Name)
-	}
 	if err := opts.parse(cmd); err != nil {
 		return nil, err
 	}
@@ -114,7 +111,12 @@ func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*contai
 			return nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", opts.cidfile)
 		}
 	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
 	store := images()
+	if err := store.Unpack(ctx, cmd.Args().First()); err != nil {
+		return nil, err
+	}
 	release, err := store.Hold(ctx)
 	if err != nil {
 		return nil, err

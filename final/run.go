@@ -29,16 +29,16 @@ func newRunCommand() *cli.Command {
 		HideHelp:     true, // -h is --hostname
 		Flags:        flags,
 		Before:       requireRoot,
-		Action: withHelp(func(ctx context.Context, cmd *cli.Command) error {
+		Action: withHelp(needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
 			if opts.config.Terminal && !detach && opts.config.Interactive && !isTerminal(os.Stdin) {
-				return runError(errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal"))
+				return errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
 			}
 			c, err := create(ctx, cmd, &opts)
 			if err != nil {
 				return runError(err)
 			}
 			return run(c, detach)
-		}),
+		})),
 	}
 }
 

@@ -106,6 +106,22 @@ func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Read
 	return s.add(nil, image, ref)
 }
 
+// Unpack imports the archive that was put in by hand under this name, as Find does when it is asked
+// first. But who holds the store, as for Find, keeps it from removing what is left over.
+func (s *Store) Unpack(ctx context.Context, ref string) error {
+	r, err := parseReference(ref)
+	if err != nil || r.digest != "" {
+		return nil //nolint:nilerr // it may be an ID: Find knows
+	}
+	if _, err = s.idOf(r.name()); errors.Is(err, fs.ErrNotExist) {
+		_, err = s.importArchive(ctx, r)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // importArchive imports the archive that was put into the store by hand, if there is one of this
 // name. Several that want it at once wait for the first.
 func (s *Store) importArchive(ctx context.Context, r reference) (digest.Digest, error) {
