@@ -14,11 +14,6 @@ func TestMain(m *testing.M) { testkit.Main(m, main) }
 // statuses or files, where this program has docker's.
 func TestScripts(t *testing.T) {
 	testkit.Scripts(t,
-		"errors.txtar", "stdio.txtar", // ch01
-		// ch02
-		"broken-images.txtar", "dev.txtar", "rootfs.txtar", "unpack.txtar", // ch04
-		"layers.txtar", "state-dir.txtar", // ch05
-		"bad-volumes.txtar", "volume-safety.txtar", // ch06
 		"commit.txtar", "commit-errors.txtar", "commit-files.txtar", // ch07
 		"detach.txtar", "detach-errors.txtar", "outlive.txtar", // ch08
 		"ps.txtar", "ps-truth.txtar", // ch09

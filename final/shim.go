@@ -73,8 +73,11 @@ func startShim(c *container.Container, attached *os.File) error {
 // runShim is what a shim does. When the container runs nobody listens to it any more: what is to
 // be known is recorded.
 func runShim(id string, isAttached bool) error {
-	unix.CloseOnExec(reportFD)
 	pipe := os.NewFile(reportFD, "pipe")
+	if info, err := pipe.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return errors.New("shim is not for people: run, start and the like start it when a container needs one")
+	}
+	unix.CloseOnExec(reportFD)
 	var conn *net.UnixConn
 	if isAttached {
 		var err error

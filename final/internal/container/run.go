@@ -85,6 +85,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	log.Debugf("the first process of container %s is process %d", c.ShortID(), process.PID)
 	fault.Point("run-started")
 	*started = true
 	if err := c.hasStarted(process.PID); err != nil {

@@ -30,7 +30,7 @@ func (s *Store) volumeFile(name string) string {
 // MakeVolume makes the volume of this name, or finds it.
 func (s *Store) MakeVolume(name string) (*Volume, error) {
 	if !validName.MatchString(name) {
-		return nil, fmt.Errorf("invalid volume name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+		return nil, fmt.Errorf("invalid volume name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: a path of the host's must be absolute", name)
 	}
 	if v, err := s.FindVolume(name); err == nil {
 		return v, nil

@@ -51,11 +51,20 @@ func (l *launch) describe(report failure, pid int) error {
 	if step.number == unix.SYS_EXECVE {
 		return l.explainExec(errno, pid)
 	}
-	if errno == step.hintFor && step.hint != "" {
-		return fmt.Errorf("%s: %w (%s)", step.doing, errno, step.hint)
+	if meaning, known := step.meanings[errno]; known {
+		return fmt.Errorf("%s: %w", step.doing, explained{errno, meaning})
 	}
 	return fmt.Errorf("%s: %w", step.doing, errno)
 }
+
+// explained is an error of the kernel's in words of ours.
+type explained struct {
+	unix.Errno
+	meaning string
+}
+
+func (e explained) Error() string { return e.meaning }
+func (e explained) Unwrap() error { return e.Errno }
 
 // explainExec says more about a file that is there and that execve(2) refused to run: the
 // kernel's "no such file" may be about another file, and its "exec format error" has two causes.

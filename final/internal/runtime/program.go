@@ -25,8 +25,7 @@ type step struct {
 	number   uintptr
 	args     [6]uintptr
 	forgiven [3]unix.Errno
-	hintFor  unix.Errno
-	hint     string // is added to the error hintFor
+	meanings map[unix.Errno]string // what errors mean here
 }
 
 // previous, as an argument, is the result of the step before.
@@ -50,9 +49,13 @@ func (s *step) forgive(errors ...unix.Errno) {
 	copy(s.forgiven[:], errors)
 }
 
-// explain adds to an error what its reason may be.
-func (s *step) explain(errno unix.Errno, hint string) {
-	s.hintFor, s.hint = errno, hint
+// explain says what an error means here, where the kernel's words are too few.
+func (s *step) explain(errno unix.Errno, meaning string) *step {
+	if s.meanings == nil {
+		s.meanings = map[unix.Errno]string{}
+	}
+	s.meanings[errno] = meaning
+	return s
 }
 
 func (p *program) argument(arg any) uintptr {

@@ -17,7 +17,9 @@ func (l *launch) enterOverlay(root Overlay) {
 	l.makeMountsPrivate()
 	options := l.overlayOptions(root)
 	l.call("mounting the overlay", unix.SYS_MOUNT, "overlay", root.Target, "overlay", 0, options).
-		explain(unix.EINVAL, "the file system of "+root.Upper+" cannot hold an upper layer: overlay itself, NFS and vfat cannot")
+		explain(unix.EINVAL, "the file system of "+root.Upper+" cannot hold an upper layer (overlay itself, NFS and vfat cannot): "+
+			"set MYDOCKER_ROOT to a directory on another").
+		explain(unix.ENOENT, "files of the image or the container are gone")
 	// With "." for both of its paths, pivot_root(2) leaves the old root mounted on top of the new
 	// one, and needs no directory for it in the image.
 	l.call("entering the rootfs", unix.SYS_CHDIR, root.Target)
@@ -31,7 +33,7 @@ func (l *launch) enterOverlay(root Overlay) {
 // mount, or the host loses its /proc. See mount_namespaces(7), "SHARED SUBTREES".
 func (l *launch) makeMountsPrivate() {
 	l.call("making all mounts private", unix.SYS_MOUNT, "", "/", "", unix.MS_REC|unix.MS_PRIVATE, "").
-		explain(unix.EINVAL, `"/" is not a mount, as in a chroot`)
+		explain(unix.EINVAL, `invalid argument ("/" is not a mount, as in a chroot)`)
 }
 
 // overlayOptions is the overlay in the words of mount(2). Without redirects a layer means the
@@ -103,9 +105,12 @@ func (l *launch) mountFileSystems(pts int) {
 	l.call("mounting /dev/pts", unix.SYS_MOVE_MOUNT, pts, "", at, "/dev/pts", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// mkdir makes a directory that may be there already.
+// mkdir makes a directory that may be there already, but is not to be a link: with enough ".."
+// it would lead to the old root, which is mounted on top of the new one until detachOldRoot.
 func (l *launch) mkdir(path string) {
-	l.call("making "+path, unix.SYS_MKDIRAT, at, path, 0o755).forgive(unix.EEXIST)
+	doing := "making " + path
+	l.call(doing, unix.SYS_MKDIRAT, at, path, 0o755).forgive(unix.EEXIST)
+	l.call(doing, unix.SYS_OPENAT, at, path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 }
 
 // makeDevices fills /dev. The numbers are those of Linux's Documentation/admin-guide/devices.txt.
