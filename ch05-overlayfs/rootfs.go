@@ -22,7 +22,7 @@ func enterRootfs(rootfs, consoleName string) error {
 		return err
 	}
 	// From here on every path is looked up inside of the new root, so that no link in the
-	// image can lead one of these mounts to the host's files.
+	// image can lead one of these mounts to the host's files: but see makeMountPoint.
 	if err := mountFileSystems(); err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func mountFileSystems() error {
 		{"/dev/shm", "tmpfs", noDevices, "mode=1777,size=64m"},
 		{"/dev/mqueue", "mqueue", noDevices, ""},
 	} {
-		if err := os.MkdirAll(m.target, 0o755); err != nil {
+		if err := makeMountPoint(m.target); err != nil {
 			return fmt.Errorf("making %s: %w", m.target, err)
 		}
 		if err := unix.Mount(m.fstype, m.target, m.fstype, m.flags, m.options); err != nil {
@@ -86,6 +86,17 @@ func mountFileSystems() error {
 		}
 	}
 	return nil
+}
+
+// makeMountPoint makes a directory, unless it is there. A link to one will not do: at the root
+// ".." leads to the old root, which is mounted there until detachOldRoot, and a mount on top of
+// that would be what detachOldRoot detaches.
+func makeMountPoint(path string) error {
+	err := os.Mkdir(path, 0o755)
+	if info, statErr := os.Lstat(path); statErr == nil && info.IsDir() {
+		return nil
+	}
+	return err
 }
 
 // makeDevices fills /dev. The numbers are those of Linux's Documentation/admin-guide/devices.txt.

@@ -76,7 +76,8 @@ func escape(path string) string {
 }
 
 // detachOldRoot makes the host's files unreachable. The tree is detached lazily, because the
-// child's own working directory is in it.
+// child's own working directory is in it. This comes before any path in the image is followed:
+// while the old root is mounted on top of the new one, ".." at the root leads to it.
 func (l *launch) detachOldRoot() {
 	l.call("detaching the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	l.call("entering the new root", unix.SYS_CHDIR, "/")
@@ -105,8 +106,8 @@ func (l *launch) mountFileSystems(pts int) {
 	l.call("mounting /dev/pts", unix.SYS_MOVE_MOUNT, pts, "", at, "/dev/pts", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// mkdir makes a directory that may be there already, but is not to be a link: with enough ".."
-// it would lead to the old root, which is mounted on top of the new one until detachOldRoot.
+// mkdir makes a directory that may be there already. A link to one will not do: what is to be
+// mounted there would be somewhere else.
 func (l *launch) mkdir(path string) {
 	doing := "making " + path
 	l.call(doing, unix.SYS_MKDIRAT, at, path, 0o755).forgive(unix.EEXIST)
