@@ -168,3 +168,21 @@ func TestCgroupV2WithoutController(t *testing.T) {
 	require.NoError(t, group.Remove())
 	assert.NoDirExists(t, filepath.Join(root, "mydocker/ID"))
 }
+
+func TestIDs(t *testing.T) {
+	root := t.TempDir()
+	fakeFiles(t, root, map[string]string{
+		"memory/mydocker/both/tasks": "",
+		"memory/mydocker/tasks":      "",
+		"pids/mydocker/both/tasks":   "",
+		"pids/mydocker/half/tasks":   "", // its other groups are removed already
+		"cpu/other/tasks":            "",
+	})
+	ids, err := idsV1(root)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"both", "half"}, ids)
+
+	ids, err = groupsIn(filepath.Join(root, "none")) // v2, before the first container
+	require.NoError(t, err)
+	assert.Empty(t, ids)
+}
