@@ -17,7 +17,7 @@ func TestScripts(t *testing.T) {
 		"commit.txtar", "commit-errors.txtar", "commit-files.txtar", // ch07
 		"detach.txtar", "detach-errors.txtar", "outlive.txtar", // ch08
 		"ps.txtar", "ps-truth.txtar", // ch09
-		"logs.txtar",                                       // ch10
-		"firewall.txtar", "network.txtar", "recover.txtar", // ch11
+		"logs.txtar",    // ch10
+		"network.txtar", // ch11
 	)
 }

@@ -60,6 +60,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	defer undo(&err, func() error { return c.hasEnded(*started, status, err) })
 
 	group, err := cgroup.New(c.ID, c.Config.Limits)
 	if err != nil {
@@ -87,12 +88,12 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	}
 	log.Debugf("the first process of container %s is process %d", c.ShortID(), process.PID)
 	fault.Point("run-started")
-	*started = true
 	if err := c.hasStarted(process.PID); err != nil {
 		_ = process.Signal(unix.SIGKILL) // nobody would know of it
 		_, waitErr := process.Wait()
 		return 0, errors.Join(err, waitErr)
 	}
+	*started = true
 	if process.Terminal != nil {
 		streams.Terminal(process.Terminal)
 	}
@@ -104,11 +105,11 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 
 	status, err = process.Wait()
 	fault.Point("run-ended")
-	end := c.explain(err, group)
+	err = c.explain(err, group)
 	if streams != nil {
-		end = errors.Join(end, streams.Finish(status))
+		err = errors.Join(err, streams.Finish(status))
 	}
-	return status, errors.Join(end, c.hasEnded(status, end))
+	return status, err
 }
 
 // removeIfAsked is the end of a container with --rm. Whoever waits for our lock finds it gone.
@@ -288,8 +289,13 @@ func (c *Container) explain(err error, group cgroup.Group) error {
 	return errors.Join(err, oomErr)
 }
 
-// hasEnded records how the command has ended.
-func (c *Container) hasEnded(status int, end error) error {
+// hasEnded records how the command has ended, if it ever ran. It comes when all else is undone: a
+// record without an end says that there may be something to clear up.
+func (c *Container) hasEnded(started bool, status int, end error) error {
+	if !started {
+		return nil
+	}
+	fault.Point("run-undone")
 	oom := c.OOM
 	return c.update(func(c *Container) {
 		c.Status, c.Finished, c.Paused, c.OOM, c.Endpoint = status, time.Now(), false, oom, nil
