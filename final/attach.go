@@ -24,7 +24,7 @@ func newAttachCommand() *cli.Command {
 		Usage:     "type to a container, and print what it writes, until ctrl-p ctrl-q or its end",
 		ArgsUsage: "CONTAINER",
 		Before:    requireRoot,
-		Action: needArgs(1, "", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, 1, func(_ context.Context, cmd *cli.Command) error {
 			c, err := containers().Find(cmd.Args().First())
 			if err != nil {
 				return err

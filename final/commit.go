@@ -28,7 +28,7 @@ func newCommitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-pause", Usage: "let the container go on meanwhile", Destination: &noPause},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) (err error) {
+		Action: needArgs(1, 2, func(ctx context.Context, cmd *cli.Command) (err error) {
 			c, err := containers().Find(cmd.Args().First())
 			if err != nil {
 				return err

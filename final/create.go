@@ -77,7 +77,7 @@ func newCreateCommand() *cli.Command {
 		HideHelp:     true, // -h is --hostname
 		Flags:        append(createFlags(&opts), helpFlag()),
 		Before:       requireRoot,
-		Action: withHelp(needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+		Action: withHelp(needArgs(1, orMore, func(ctx context.Context, cmd *cli.Command) error {
 			c, err := create(ctx, cmd, &opts)
 			if err != nil {
 				return runError(err)

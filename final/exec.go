@@ -41,7 +41,7 @@ func newExecCommand() *cli.Command {
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as NAME, UID, NAME:GROUP or UID:GID", Destination: &opts.user},
 		},
 		Before: requireRoot,
-		Action: needArgs(2, "...", func(_ context.Context, cmd *cli.Command) (err error) {
+		Action: needArgs(2, orMore, func(_ context.Context, cmd *cli.Command) (err error) {
 			if opts.terminal && opts.interactive && !opts.detach && !isTerminal(os.Stdin) {
 				return errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
 			}

@@ -36,7 +36,7 @@ func newImagesCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten IDs", Destination: &noTrunc},
 		},
 		Before: requireRoot,
-		Action: needArgs(0, "", func(context.Context, *cli.Command) error {
+		Action: needArgs(0, 0, func(context.Context, *cli.Command) error {
 			rows, err := images().List()
 			if err != nil {
 				return err
@@ -75,7 +75,7 @@ func newRmiCommand() *cli.Command {
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also one that containers were made of", Destination: &force},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(ctx context.Context, cmd *cli.Command) error {
 			return each(cmd, func(given string) error {
 				untagged, deleted, err := images().Remove(ctx, given, force, imageUses)
 				for _, name := range untagged {
@@ -114,7 +114,7 @@ func newTagCommand() *cli.Command {
 		Usage:     "give an image one more name",
 		ArgsUsage: "IMAGE NAME[:TAG]",
 		Before:    requireRoot,
-		Action: needArgs(2, "", func(ctx context.Context, cmd *cli.Command) error {
+		Action: needArgs(2, 2, func(ctx context.Context, cmd *cli.Command) error {
 			return images().Tag(ctx, cmd.Args().Get(0), cmd.Args().Get(1))
 		}),
 	}
@@ -130,7 +130,7 @@ func newHistoryCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten anything", Destination: &noTrunc},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "", func(ctx context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, 1, func(ctx context.Context, cmd *cli.Command) error {
 			steps, err := images().History(ctx, cmd.Args().First())
 			if err != nil {
 				return err
@@ -155,7 +155,7 @@ func newImportCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: `change the image's config, as in 'CMD ["sh"]'`},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, 2, func(ctx context.Context, cmd *cli.Command) error {
 			archive, err := openArchive(cmd.Args().First())
 			if err != nil {
 				return err
@@ -196,7 +196,7 @@ func newLoadCommand() *cli.Command {
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not draw how far it is", Destination: &quiet},
 		},
 		Before: requireRoot,
-		Action: needArgs(0, "", func(ctx context.Context, _ *cli.Command) error {
+		Action: needArgs(0, 0, func(ctx context.Context, _ *cli.Command) error {
 			if input == "-" && isTerminal(os.Stdin) {
 				return errors.New("requested load from stdin, but stdin is empty")
 			}
@@ -230,7 +230,7 @@ func newSaveCommand() *cli.Command {
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to this file", Destination: &output},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(ctx context.Context, cmd *cli.Command) error {
 			ctx, stop := interruptible(ctx)
 			defer stop()
 			save := func(to io.Writer) error { return images().Save(ctx, to, cmd.Args().Slice()) }

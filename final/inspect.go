@@ -31,7 +31,7 @@ func newInspectCommand() *cli.Command {
 			&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "a template of Go's", Destination: &format},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(ctx context.Context, cmd *cli.Command) error {
 			found := []any{}
 			err := each(cmd, func(given string) error {
 				object, err := describe(ctx, given)

@@ -29,7 +29,7 @@ func newLogsCommand() *cli.Command {
 			&cli.StringFlag{Name: "until", Usage: "end at a time", Destination: &opts.Until},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "", func(_ context.Context, cmd *cli.Command) (err error) {
+		Action: needArgs(1, 1, func(_ context.Context, cmd *cli.Command) (err error) {
 			now := time.Now()
 			if opts.Since, err = shim.ParseTime(opts.Since, now); err != nil {
 				return fmt.Errorf("--since: %w", err)

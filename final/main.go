@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	log "github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
@@ -117,13 +119,21 @@ func requireRoot(ctx context.Context, _ *cli.Command) (context.Context, error) {
 	return ctx, nil
 }
 
-// needArgs makes an action of one that wants so many arguments, at least or, without "...", exactly.
-func needArgs(n int, more string, action cli.ActionFunc) cli.ActionFunc {
+// orMore is how many arguments a command takes that takes any number of them.
+const orMore = math.MaxInt
+
+// needArgs makes an action of one that wants so many arguments.
+func needArgs(least, most int, action cli.ActionFunc) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
-		if got := cmd.Args().Len(); got < n || got > n && more == "" {
-			return fmt.Errorf("%s needs %s (see %s --help)", cmd.Name, cmd.ArgsUsage, cmd.FullName())
+		got := cmd.Args().Len()
+		if least <= got && got <= most {
+			return action(ctx, cmd)
 		}
-		return action(ctx, cmd)
+		name := strings.TrimPrefix(cmd.FullName(), cmd.Root().Name+" ")
+		if most == 0 {
+			return fmt.Errorf("%s takes no arguments", name)
+		}
+		return fmt.Errorf("%s needs %s (see %s --help)", name, cmd.ArgsUsage, cmd.FullName())
 	}
 }
 

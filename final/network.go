@@ -33,7 +33,7 @@ func newNetworkCommand() *cli.Command {
 				&cli.StringFlag{Name: "subnet", Usage: "the network's addresses, as in 10.1.2.0/24", Destination: &subnet},
 				&cli.StringFlag{Name: "gateway", Usage: "the host's address among them, else the first", Destination: &gateway},
 			},
-			Action: needArgs(1, "", func(_ context.Context, cmd *cli.Command) error {
+			Action: needArgs(1, 1, func(_ context.Context, cmd *cli.Command) error {
 				if driver != "bridge" {
 					return fmt.Errorf("unknown network driver: %s", driver)
 				}
@@ -52,13 +52,13 @@ func newNetworkCommand() *cli.Command {
 				&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print IDs only", Destination: &quiet},
 				&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten IDs", Destination: &noTrunc},
 			},
-			Action: needArgs(0, "", func(context.Context, *cli.Command) error { return listNetworks(quiet, noTrunc) }),
+			Action: needArgs(0, 0, func(context.Context, *cli.Command) error { return listNetworks(quiet, noTrunc) }),
 		}, {
 			Name:      "rm",
 			Aliases:   []string{"remove"},
 			Usage:     "remove networks",
 			ArgsUsage: "NAME...",
-			Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				return each(cmd, func(name string) error {
 					err := networks().Remove(name)
 					if err == nil {
@@ -71,7 +71,7 @@ func newNetworkCommand() *cli.Command {
 			Name:      "inspect",
 			Usage:     "print what is known about networks",
 			ArgsUsage: "NAME...",
-			Action:    needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error { return inspectNetworks(cmd) }),
+			Action:    needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error { return inspectNetworks(cmd) }),
 		}},
 	}
 }

@@ -51,13 +51,10 @@ func newPsCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "list those with id, name, label, status, exited, ancestor, before, since, volume or network, as in status=exited"},
 		},
 		Before: requireRoot,
-		Action: func(_ context.Context, cmd *cli.Command) error {
-			if cmd.Args().Present() {
-				return errors.New("ps takes no arguments")
-			}
+		Action: needArgs(0, 0, func(_ context.Context, cmd *cli.Command) error {
 			opts.filters = cmd.StringSlice("filter")
 			return opts.list()
-		},
+		}),
 	}
 }
 

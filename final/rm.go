@@ -29,7 +29,7 @@ func newRmCommand() *cli.Command {
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "and the volumes that were made for them", Destination: &volumes},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			return each(cmd, func(given string) error {
 				c, err := containers().Find(given)
 				if errors.As(err, &container.NotFoundError{}) && force {
@@ -61,7 +61,7 @@ func newContainerCommand() *cli.Command {
 			Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask", Destination: &force},
 			},
-			Action: needArgs(0, "", func(context.Context, *cli.Command) error { return prune(force) }),
+			Action: needArgs(0, 0, func(context.Context, *cli.Command) error { return prune(force) }),
 		}},
 	}
 }

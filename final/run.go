@@ -29,7 +29,7 @@ func newRunCommand() *cli.Command {
 		HideHelp:     true, // -h is --hostname
 		Flags:        flags,
 		Before:       requireRoot,
-		Action: withHelp(needArgs(1, "...", func(ctx context.Context, cmd *cli.Command) error {
+		Action: withHelp(needArgs(1, orMore, func(ctx context.Context, cmd *cli.Command) error {
 			if opts.config.Terminal && !detach && opts.config.Interactive && !isTerminal(os.Stdin) {
 				return errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
 			}

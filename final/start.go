@@ -24,7 +24,7 @@ func newStartCommand() *cli.Command {
 			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "give it what we are given", Destination: &interactive},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			if !attach && !interactive {
 				return startAll(cmd)
 			}

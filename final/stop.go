@@ -50,7 +50,7 @@ func newStopCommand() *cli.Command {
 		ArgsUsage: "CONTAINER...",
 		Flags:     opts.flags(),
 		Before:    requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			return eachContainer(cmd, func(c *container.Container) error { return opts.stop(cmd, c) })
 		}),
 	}
@@ -64,7 +64,7 @@ func newRestartCommand() *cli.Command {
 		ArgsUsage: "CONTAINER...",
 		Flags:     opts.flags(),
 		Before:    requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			return eachContainer(cmd, func(c *container.Container) error {
 				if err := opts.stop(cmd, c); err != nil {
 					return err
@@ -85,7 +85,7 @@ func newKillCommand() *cli.Command {
 			&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Value: "KILL", Usage: "the signal", Destination: &signalName},
 		},
 		Before: requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			signal, err := container.ParseSignal(signalName)
 			if err != nil || signalName == "" {
 				return errors.Join(err)

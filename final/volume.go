@@ -40,7 +40,7 @@ func newVolumeCommand() *cli.Command {
 			Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print names only", Destination: &quiet},
 			},
-			Action: needArgs(0, "", func(context.Context, *cli.Command) error {
+			Action: needArgs(0, 0, func(context.Context, *cli.Command) error {
 				volumes, err := containers().Volumes()
 				table := [][]string{{"DRIVER", "VOLUME NAME"}}
 				for _, v := range volumes {
@@ -62,7 +62,7 @@ func newVolumeCommand() *cli.Command {
 			Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "that one is not there is no error", Destination: &force},
 			},
-			Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				return each(cmd, func(name string) error {
 					if _, err := containers().FindVolume(name); err != nil && force {
 						return nil
@@ -78,7 +78,7 @@ func newVolumeCommand() *cli.Command {
 			Name:      "inspect",
 			Usage:     "print what is known about volumes",
 			ArgsUsage: "NAME...",
-			Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				found := []any{}
 				err := each(cmd, func(name string) error {
 					v, err := containers().FindVolume(name)
@@ -95,7 +95,7 @@ func newVolumeCommand() *cli.Command {
 			Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask", Destination: &force},
 			},
-			Action: needArgs(0, "", func(context.Context, *cli.Command) error { return pruneVolumes(force) }),
+			Action: needArgs(0, 0, func(context.Context, *cli.Command) error { return pruneVolumes(force) }),
 		}},
 	}
 }

@@ -23,7 +23,7 @@ func newWaitCommand() *cli.Command {
 		Usage:     "wait until containers have ended, and print their exit statuses",
 		ArgsUsage: "CONTAINER...",
 		Before:    requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			return each(cmd, func(given string) error {
 				c, err := containers().Find(given)
 				if err != nil {
@@ -45,7 +45,7 @@ func newPauseCommand() *cli.Command {
 		Usage:     "stop all that runs in containers, until unpause",
 		ArgsUsage: "CONTAINER...",
 		Before:    requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			return eachContainer(cmd, (*container.Container).Pause)
 		}),
 	}
@@ -57,7 +57,7 @@ func newUnpauseCommand() *cli.Command {
 		Usage:     "let what was stopped by pause go on",
 		ArgsUsage: "CONTAINER...",
 		Before:    requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			return eachContainer(cmd, (*container.Container).Unpause)
 		}),
 	}
@@ -69,7 +69,7 @@ func newRenameCommand() *cli.Command {
 		Usage:     "give a container another name",
 		ArgsUsage: "CONTAINER NAME",
 		Before:    requireRoot,
-		Action: needArgs(2, "", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(2, 2, func(_ context.Context, cmd *cli.Command) error {
 			c, err := containers().Find(cmd.Args().First())
 			if err != nil {
 				return err
@@ -88,7 +88,7 @@ func newPortCommand() *cli.Command {
 		Usage:     "print where a container's ports are published",
 		ArgsUsage: "CONTAINER [PORT[/PROTOCOL]]",
 		Before:    requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, 2, func(_ context.Context, cmd *cli.Command) error {
 			c, err := containers().Find(cmd.Args().First())
 			if err != nil {
 				return err
@@ -123,7 +123,7 @@ func newTopCommand() *cli.Command {
 		ArgsUsage:    "CONTAINER [PS OPTION...]",
 		StopOnNthArg: new(1),
 		Before:       requireRoot,
-		Action: needArgs(1, "...", func(_ context.Context, cmd *cli.Command) error {
+		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 			c, err := containers().Find(cmd.Args().First())
 			if err != nil {
 				return err
