@@ -14,9 +14,5 @@ func TestMain(m *testing.M) { testkit.Main(m, main) }
 // statuses or files, where this program has docker's.
 func TestScripts(t *testing.T) {
 	testkit.Scripts(t,
-		"detach.txtar", "detach-errors.txtar", "outlive.txtar", // ch08
-		"ps.txtar", "ps-truth.txtar", // ch09
-		"logs.txtar",    // ch10
-		"network.txtar", // ch11
 	)
 }
