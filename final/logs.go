@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/lixd/mydocker/final/internal/container"
 	"github.com/lixd/mydocker/final/internal/shim"
 )
 
@@ -32,18 +33,21 @@ func newLogsCommand() *cli.Command {
 		Action: needArgs(1, 1, func(_ context.Context, cmd *cli.Command) (err error) {
 			now := time.Now()
 			if opts.Since, err = shim.ParseTime(opts.Since, now); err != nil {
-				return fmt.Errorf("--since: %w", err)
+				return fmt.Errorf("invalid time for --since: %w", err)
 			}
 			if opts.Until, err = shim.ParseTime(opts.Until, now); err != nil {
-				return fmt.Errorf("--until: %w", err)
+				return fmt.Errorf("invalid time for --until: %w", err)
 			}
 			c, err := containers().Find(cmd.Args().First())
 			if err != nil {
 				return err
 			}
 			_, err = os.Stat(c.LogPath())
-			if errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, fs.ErrNotExist) && c.State() == container.Created {
 				return nil // it never ran
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("container %s has no log: what it writes with --rm and without -d is its caller's", c.ShortID())
 			}
 			return shim.PrintLog(c.LogPath(), c.Dir(), opts)
 		}),

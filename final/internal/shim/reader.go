@@ -50,7 +50,8 @@ func PrintLog(path, dir string, opts LogOptions) error {
 }
 
 // ParseTime returns a time as the log has it, and as they can be compared: it is given as a time, in
-// seconds since 1970, or as how long ago it was. Without any it is "", which is before all times.
+// seconds since 1970, or as how long ago it was. Without any it is "", which is before all times. The
+// error is what was given: for what, the caller knows.
 func ParseTime(since string, now time.Time) (string, error) {
 	if since == "" {
 		return "", nil
@@ -66,7 +67,7 @@ func ParseTime(since string, now time.Time) (string, error) {
 			return logTime(t), nil
 		}
 	}
-	return "", fmt.Errorf("invalid time: %q", since)
+	return "", fmt.Errorf("%q", since)
 }
 
 // logReader prints a log.
