@@ -43,7 +43,11 @@ func (s *Store) clearOrphan(id string) error {
 		return nil // ps says so, rm -f removes it
 	}
 	log.Debugf("clearing up behind container %s", c.ShortID())
-	if err := errors.Join(c.clearGroup(), s.Networks.LeaveAll(id)); err != nil || !c.Config.AutoRemove {
+	if err := s.Networks.LeaveAll(id); err != nil {
+		return err
+	}
+	// The group goes last, as it is what tells the next one that there is something to be done.
+	if err := c.clearGroup(); err != nil || !c.Config.AutoRemove {
 		return err
 	}
 	dir.Close() // its lock is in the way of the one that Remove takes

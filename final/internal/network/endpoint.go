@@ -104,14 +104,14 @@ func (s *Store) Leave(e *Endpoint) error {
 	if err != nil {
 		return nil // none, host, or gone
 	}
-	if held, err := n.readLease(e.Address); err != nil || held.ContainerID != e.ContainerID {
-		return nil // so it is not held
-	}
 	lock, err := s.lock()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	if held, err := n.readLease(e.Address); err != nil || held.ContainerID != e.ContainerID {
+		return nil // somebody else has given it back, and it may be another's by now
+	}
 	return n.giveBack(e)
 }
 
