@@ -54,9 +54,8 @@ func withImage(args []string, image string) []string {
 	return slices.Insert(slices.Clone(args), at, image)
 }
 
-// Scripts runs the scripts of all chapters up to the one whose directory this is, but for those
-// that it does not keep yet.
-func Scripts(t *testing.T, notYet ...string) {
+// Scripts runs the scripts of all chapters up to the one whose directory this is.
+func Scripts(t *testing.T) {
 	if missing := missingNeed(); missing != "" {
 		skip(t, missing)
 	}
@@ -70,9 +69,7 @@ func Scripts(t *testing.T, notYet ...string) {
 		return
 	}
 	p := params(t, last)
-	p.Files = slices.DeleteFunc(scriptsOf(t, 1, last), func(script string) bool {
-		return slices.Contains(notYet, filepath.Base(script))
-	})
+	p.Files = scriptsOf(t, 1, last)
 	testscript.RunT(serially{t}, p)
 }
 
