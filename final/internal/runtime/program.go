@@ -99,8 +99,8 @@ func cStrings(list []string) unsafe.Pointer {
 // working directory.
 const at = unix.AT_FDCWD
 
-func (p *program) mount(source, target, fstype string, flags uintptr, options string) {
-	p.call("mounting "+target, unix.SYS_MOUNT, source, target, fstype, flags, options)
+func (p *program) mount(source, target, fstype string, flags uintptr, options string) *step {
+	return p.call("mounting "+target, unix.SYS_MOUNT, source, target, fstype, flags, options)
 }
 
 // mkdirAll makes the directories that are missing on the way to a path, and that itself. Its

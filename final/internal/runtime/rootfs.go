@@ -202,7 +202,8 @@ func (l *launch) mountCgroups() {
 	for _, controllers := range hierarchies() {
 		target := path.Join(dir, strings.TrimPrefix(controllers, "name="))
 		l.mkdir(target)
-		l.mount("cgroup", target, "cgroup", noDevices|unix.MS_RDONLY, controllers)
+		// One without controllers, which has only a name, may be gone by then.
+		l.mount("cgroup", target, "cgroup", noDevices|unix.MS_RDONLY, controllers).forgive(unix.EINVAL)
 	}
 	l.call("making "+dir+" read-only", unix.SYS_MOUNT, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|noDevices, "")
 }
