@@ -130,9 +130,6 @@ func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*contai
 	if err != nil {
 		return nil, err
 	}
-	if err := c.MakeMounts(containers()); err != nil {
-		return nil, err
-	}
 	if err := containers().Create(c); err != nil {
 		return nil, err
 	}

@@ -85,11 +85,16 @@ func prune(force bool) error {
 		reclaimed += size
 		removed = append(removed, c.ID)
 	}
-	if removed != nil {
-		fmt.Printf("Deleted Containers:\n%s\n\n", strings.Join(removed, "\n"))
-	}
-	fmt.Println("Total reclaimed space:", units.HumanSize(float64(reclaimed)))
+	printReclaimed("Deleted Containers:", removed, reclaimed)
 	return err
+}
+
+// printReclaimed says what a prune has removed, and how many bytes that had.
+func printReclaimed(title string, removed []string, bytes int64) {
+	if removed != nil {
+		fmt.Printf("%s\n%s\n\n", title, strings.Join(removed, "\n"))
+	}
+	fmt.Println("Total reclaimed space:", units.HumanSize(float64(bytes)))
 }
 
 // confirm asks, and takes nothing but yes for one.

@@ -27,6 +27,11 @@ func newVolumeCommand() *cli.Command {
 			Usage:     "make a volume, and print its name",
 			ArgsUsage: "[NAME]",
 			Action: func(_ context.Context, cmd *cli.Command) error {
+				release, err := containers().HoldVolumes()
+				if err != nil {
+					return err
+				}
+				defer release()
 				v, err := containers().MakeVolume(cmp.Or(cmd.Args().First(), container.NewID()))
 				if err == nil {
 					fmt.Println(v.Name)
@@ -64,10 +69,10 @@ func newVolumeCommand() *cli.Command {
 			},
 			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				return each(cmd, func(name string) error {
-					if _, err := containers().FindVolume(name); err != nil && force {
+					err := containers().RemoveVolume(name)
+					if errors.As(err, &container.VolumeNotFoundError{}) && force {
 						return nil
 					}
-					err := removeVolume(name)
 					if err == nil {
 						fmt.Println(name)
 					}
@@ -100,40 +105,30 @@ func newVolumeCommand() *cli.Command {
 	}
 }
 
-func removeVolume(name string) error {
-	store := containers()
-	if _, err := store.FindVolume(name); err != nil {
-		return err
-	}
-	users, err := store.VolumeUsers(name)
-	if err != nil {
-		return err
-	}
-	if len(users) > 0 {
-		return fmt.Errorf("remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
-	}
-	return store.RemoveVolume(name)
-}
-
 // pruneVolumes removes those whose names are IDs: a name that somebody has given is a reason to keep one.
 func pruneVolumes(force bool) error {
 	if !force && !confirm("WARNING! This will remove anonymous local volumes not used by at least one container.") {
 		return nil
 	}
 	volumes, err := containers().Volumes()
+	var removed []string
+	var reclaimed int64
 	for _, v := range volumes {
 		if len(v.Name) != 64 || strings.Trim(v.Name, "0123456789abcdef") != "" {
 			continue
 		}
-		if users, usersErr := containers().VolumeUsers(v.Name); len(users) > 0 || usersErr != nil {
+		size := sizeOf(v.Mountpoint)
+		removeErr := containers().RemoveVolume(v.Name)
+		if errors.As(removeErr, &container.VolumeInUseError{}) {
 			continue
 		}
-		if removeErr := removeVolume(v.Name); removeErr != nil {
+		if removeErr != nil {
 			err = errors.Join(err, removeErr)
 			continue
 		}
-		fmt.Println("Deleted:", v.Name)
+		removed, reclaimed = append(removed, v.Name), reclaimed+size
 	}
+	printReclaimed("Deleted Volumes:", removed, reclaimed)
 	return err
 }
 

@@ -28,6 +28,7 @@ func (c *Container) Stop(signal *unix.Signal, timeout *int) error {
 	if err := c.signal(c.stopSignal(signal)); err != nil {
 		return err
 	}
+	fault.Point("stop-signalled")
 	if err := c.thaw(); err != nil {
 		return err
 	}
@@ -225,6 +226,7 @@ func (c *Container) Exec(command *runtime.Command) (*runtime.Process, error) {
 	defer handles.Close()
 	command.Cgroup = runtime.Cgroup(handles)
 	process, err := runtime.Exec(c.Target(), command)
+	fault.Point("exec-started")
 	if errors.Is(err, runtime.ErrNotRunning) {
 		return nil, fmt.Errorf("container %s is not running", c.ID)
 	}
@@ -289,12 +291,8 @@ func (c *Container) takeOver(timeout time.Duration) (*os.File, error) {
 // its cgroup and its network.
 func (c *Container) remove(volumes bool) error {
 	if volumes {
-		for _, mount := range c.Config.Mounts {
-			if mount.Anonymous {
-				if err := c.store.RemoveVolume(mount.Name); err != nil {
-					return err
-				}
-			}
+		if err := c.removeVolumes(); err != nil {
+			return err
 		}
 	}
 	if err := c.removeFiles(); err != nil {

@@ -117,7 +117,10 @@ func (c *Container) LogPath() string { return c.path("log.json") }
 // Upper is the directory with what the container has changed of its image.
 func (c *Container) Upper() string { return c.path("upper") }
 
-const recordFile = "container.json"
+const (
+	recordFile = "container.json"
+	lockName   = "lock" // of a file: whoever changes the record has it locked
+)
 
 // save writes the record into a directory, under another name until it is whole.
 func (c *Container) save(dir string) error {
@@ -138,7 +141,7 @@ func (c *Container) save(dir string) error {
 // update changes the record, which others may have changed since we have read it, and what we
 // know with it.
 func (c *Container) update(change func(*Container)) error {
-	lock, err := lockFile(c.path("lock"))
+	lock, err := lockFile(c.path(lockName))
 	if err != nil {
 		return err
 	}

@@ -39,8 +39,8 @@ func (s *Store) containers() string { return filepath.Join(s.Root, "containers")
 // making is where a container is made. It appears among the others when it is whole.
 func (s *Store) making() string { return filepath.Join(s.containers(), ".making") }
 
-// Create makes a container of what c says, and takes its name, or finds one for it. The error
-// says who has the name, if somebody has.
+// Create makes a container of what c says, with the volumes that it wants, and takes its name, or
+// finds one for it. The error says who has the name, if somebody has.
 func (s *Store) Create(c *Container) (err error) {
 	c.Version, c.Created, c.store = version, time.Now(), s
 	dir := filepath.Join(s.making(), c.ID)
@@ -51,7 +51,7 @@ func (s *Store) Create(c *Container) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.dropName(c), os.RemoveAll(dir))
+			err = errors.Join(err, s.dropName(c), c.removeVolumes(), os.RemoveAll(dir))
 		}
 	}()
 	lock, err := lockDir(dir)
@@ -70,6 +70,11 @@ func (s *Store) Create(c *Container) (err error) {
 		return err
 	}
 	fault.Point("create-name")
+	release, err := c.makeMounts()
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := c.save(dir); err != nil {
 		return err
 	}
@@ -159,8 +164,8 @@ func (s *Store) Find(given string) (*Container, error) {
 		return nil, err
 	}
 	c, err := s.read(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, NotFoundError{given}
+	if errors.Is(err, fs.ErrNotExist) || err == nil && c.Name != given && !strings.HasPrefix(id, given) {
+		return nil, NotFoundError{given} // it is gone, or was renamed by somebody who was killed
 	}
 	return c, err
 }
@@ -241,30 +246,55 @@ func (s *Store) linkName(name, id string) error {
 	if err == nil {
 		err = os.Symlink(id, link)
 	}
-	if !errors.Is(err, fs.ErrExist) {
-		if err != nil {
-			return fmt.Errorf("taking the name: %w", err)
-		}
-		return nil
+	if errors.Is(err, fs.ErrExist) {
+		return s.takeOverName(name, id)
 	}
-	owner, _ := os.Readlink(link) // nobody, if it is just given back
-	if s.isAbandoned(owner) {
-		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("taking the name: %w", err)
-		}
-		return s.linkName(name, id)
+	if err != nil {
+		return fmt.Errorf("taking the name: %w", err)
 	}
-	return fmt.Errorf(`conflict. The container name "/%s" is already in use by container "%s"`, name, owner)
+	return nil
 }
 
-// isAbandoned tells whether there is no container of this ID, nor one that is being made: its
-// mydocker was killed.
-func (s *Store) isAbandoned(id string) bool {
-	if isLocked(filepath.Join(s.making(), id)) {
+// takeOverName is linkName for a name that leads somewhere, which may be because somebody was
+// killed. One does that at a time: else two would find the same link, and both remove it.
+func (s *Store) takeOverName(name, id string) error {
+	link := s.nameLink(name)
+	lock, err := os.Open(filepath.Dir(link))
+	if err != nil {
+		return fmt.Errorf("taking the name: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("taking the name: %w", err)
+	}
+	owner, _ := os.Readlink(link) // nobody, if it is just given back
+	if owner == id {
+		return nil // of an earlier attempt
+	}
+	if !s.isAbandoned(name, owner) {
+		return fmt.Errorf(`conflict. The container name "/%s" is already in use by container "%s"`, name, owner)
+	}
+	err = os.Remove(link)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.Symlink(id, link)
+	}
+	if err != nil {
+		return fmt.Errorf("taking the name: %w", err)
+	}
+	return nil
+}
+
+// isAbandoned tells whether there is no container of this ID, nor one that is being made, or it
+// has another name and is not being renamed: its mydocker was killed.
+func (s *Store) isAbandoned(name, id string) bool {
+	if isLocked(filepath.Join(s.making(), id)) || isLocked(filepath.Join(s.containers(), id, lockName)) {
 		return false
 	}
-	_, err := os.Lstat(filepath.Join(s.containers(), id)) // asked last, as that is where it goes
-	return errors.Is(err, fs.ErrNotExist)
+	owner, err := s.read(id) // asked last, as that is where it goes
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return owner.Name != name
 }
 
 // dropName gives the name back, if it was ever the container's.
@@ -279,7 +309,7 @@ func (s *Store) dropName(c *Container) error {
 	return nil
 }
 
-// Rename gives the container another name.
+// Rename gives the container another name. It is nobody else's to change until that is done.
 func (c *Container) Rename(name string) error {
 	if name == "" {
 		return errors.New("neither old nor new names may be empty")
@@ -287,16 +317,27 @@ func (c *Container) Rename(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	if name == c.Name {
+	lock, err := lockFile(c.path(lockName))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	old, err := c.store.read(c.ID)
+	if err != nil {
+		return err
+	}
+	if name == old.Name {
 		return errors.New("renaming a container with the same name as its current name")
 	}
 	if err := c.store.linkName(name, c.ID); err != nil {
 		return err
 	}
 	fault.Point("rename-link")
-	old := *c
-	if err := c.update(func(c *Container) { c.Name = name }); err != nil {
+	*c = *old
+	c.Name = name
+	if err := c.save(c.Dir()); err != nil {
 		return err
 	}
-	return c.store.dropName(&old)
+	fault.Point("rename-recorded")
+	return c.store.dropName(old)
 }

@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/lixd/mydocker/final/internal/fault"
 )
 
 // Volume is a directory of ours that containers share, and that outlives them.
@@ -22,30 +24,62 @@ type Volume struct {
 	Mountpoint string `json:"-"` // on the host
 }
 
-func (s *Store) volumeDir(name string) string { return filepath.Join(s.Root, "volumes", name) }
+// VolumeNotFoundError says that there is no volume of that name.
+type VolumeNotFoundError struct{ Name string }
+
+func (e VolumeNotFoundError) Error() string { return "no such volume: " + e.Name }
+
+// VolumeInUseError says which containers have a volume, so that it is not removed.
+type VolumeInUseError struct {
+	Name  string
+	Users []string // their IDs
+}
+
+func (e VolumeInUseError) Error() string {
+	return fmt.Sprintf("remove %s: volume is in use - [%s]", e.Name, strings.Join(e.Users, ", "))
+}
+
+func (s *Store) volumes() string              { return filepath.Join(s.Root, "volumes") }
+func (s *Store) volumeDir(name string) string { return filepath.Join(s.volumes(), name) }
 func (s *Store) volumeFile(name string) string {
 	return filepath.Join(s.volumeDir(name), "volume.json")
 }
 
-// MakeVolume makes the volume of this name, or finds it.
+// Where volumes are made and removed, one at a time: under its name each is whole. No volume can
+// have such a name.
+const (
+	volumeMaking   = ".making"
+	volumeRemoving = ".removing"
+)
+
+// HoldVolumes keeps all others from making and removing volumes until release is called, and
+// clears away what those left over who were killed while they did. Whoever makes a container
+// holds the volumes until it is written down which ones that has.
+func (s *Store) HoldVolumes() (release func(), err error) {
+	if err := os.MkdirAll(s.volumes(), 0o700); err != nil {
+		return nil, fmt.Errorf("making the volumes' directory: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(s.volumes(), ".lock"))
+	if err != nil {
+		return nil, err
+	}
+	for _, left := range []string{volumeMaking, volumeRemoving} {
+		if err := os.RemoveAll(s.volumeDir(left)); err != nil {
+			return nil, errors.Join(fmt.Errorf("removing what is left over: %w", err), lock.Close())
+		}
+	}
+	return func() { lock.Close() }, nil
+}
+
+// MakeVolume makes the volume of this name, or finds it. The caller holds the volumes.
 func (s *Store) MakeVolume(name string) (*Volume, error) {
 	if !validName.MatchString(name) {
 		return nil, fmt.Errorf("invalid volume name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: a path of the host's must be absolute", name)
 	}
-	if v, err := s.FindVolume(name); err == nil {
-		return v, nil
-	}
-	v := &Volume{Version: version, Name: name, Created: time.Now(), Mountpoint: filepath.Join(s.volumeDir(name), "data")}
-	err := os.MkdirAll(v.Mountpoint, 0o755)
-	if err != nil {
-		return nil, fmt.Errorf("making volume %s: %w", name, err)
-	}
-	data, err := json.Marshal(v)
-	if err == nil {
-		err = os.WriteFile(s.volumeFile(name)+".new", append(data, '\n'), 0o600)
-	}
-	if err == nil {
-		err = os.Rename(s.volumeFile(name)+".new", s.volumeFile(name))
+	v, err := s.FindVolume(name)
+	if errors.As(err, &VolumeNotFoundError{}) {
+		v = &Volume{Version: version, Name: name, Created: time.Now(), Mountpoint: s.mountpoint(name)}
+		err = s.makeVolume(v)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making volume %s: %w", name, err)
@@ -53,18 +87,38 @@ func (s *Store) MakeVolume(name string) (*Volume, error) {
 	return v, nil
 }
 
+func (s *Store) makeVolume(v *Volume) error {
+	if err := os.MkdirAll(s.mountpoint(volumeMaking), 0o755); err != nil {
+		return err
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.volumeFile(volumeMaking), append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	fault.Point("volume-made")
+	return os.Rename(s.volumeDir(volumeMaking), s.volumeDir(v.Name))
+}
+
+func (s *Store) mountpoint(name string) string { return filepath.Join(s.volumeDir(name), "data") }
+
 // FindVolume returns the volume of this name.
 func (s *Store) FindVolume(name string) (*Volume, error) {
 	if !validName.MatchString(name) {
-		return nil, fmt.Errorf("no such volume: %s", name)
+		return nil, VolumeNotFoundError{name}
 	}
 	data, err := os.ReadFile(s.volumeFile(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no such volume: %s", name)
+		return nil, VolumeNotFoundError{name}
 	}
-	v := &Volume{Mountpoint: filepath.Join(s.volumeDir(name), "data")}
+	v := &Volume{Mountpoint: s.mountpoint(name)}
 	if err == nil {
 		err = json.Unmarshal(data, v)
+	}
+	if err == nil && v.Version > version {
+		err = fmt.Errorf("it is of version %d, and this program knows %d", v.Version, version)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the record of volume %s: %w", name, err)
@@ -74,7 +128,7 @@ func (s *Store) FindVolume(name string) (*Volume, error) {
 
 // Volumes returns all volumes, by name.
 func (s *Store) Volumes() ([]*Volume, error) {
-	files, err := filepath.Glob(s.volumeFile("*"))
+	files, err := filepath.Glob(s.volumeFile("[^.]*"))
 	if err != nil {
 		return nil, fmt.Errorf("looking for volumes: %w", err)
 	}
@@ -90,62 +144,96 @@ func (s *Store) Volumes() ([]*Volume, error) {
 	return volumes, errors.Join(errs...)
 }
 
-// VolumeUsers returns the IDs of the containers that have the volume, whether they run or not.
-func (s *Store) VolumeUsers(name string) ([]string, error) {
+// volumeUsers returns the IDs of the containers that have the volume, whether they run or not.
+// One that somebody has begun to remove counts no more.
+func (s *Store) volumeUsers(name string) ([]string, error) {
 	containers, err := s.List()
 	var users []string
 	for _, c := range containers {
-		for _, mount := range c.Config.Mounts {
-			if mount.Name == name {
-				users = append(users, c.ID)
-			}
+		if !c.Removing && slices.ContainsFunc(c.Config.Mounts, func(m Mount) bool { return m.Name == name }) {
+			users = append(users, c.ID)
 		}
 	}
 	return users, err
 }
 
-// RemoveVolume removes a volume with all that is in it. That it is used is for the caller to ask.
+// RemoveVolume removes a volume with all that is in it, unless a container has it.
 func (s *Store) RemoveVolume(name string) error {
-	v, err := s.FindVolume(name)
+	release, err := s.HoldVolumes()
 	if err != nil {
 		return err
 	}
-	// Out of the way first: a container that is being made does not find it any more.
-	if err := os.Remove(s.volumeFile(name)); err != nil {
+	defer release()
+	if _, err := s.FindVolume(name); err != nil {
+		return err
+	}
+	users, err := s.volumeUsers(name)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 {
+		return VolumeInUseError{name, users}
+	}
+	if err := os.Rename(s.volumeDir(name), s.volumeDir(volumeRemoving)); err != nil {
 		return fmt.Errorf("removing volume %s: %w", name, err)
 	}
-	if err := os.RemoveAll(v.Mountpoint); err != nil {
-		return fmt.Errorf("removing volume %s: %w", name, err)
-	}
-	if err := unix.Rmdir(s.volumeDir(name)); err != nil {
+	fault.Point("volume-removed")
+	if err := os.RemoveAll(s.volumeDir(volumeRemoving)); err != nil {
 		return fmt.Errorf("removing volume %s: %w", name, err)
 	}
 	return nil
 }
 
-// MakeMounts makes what is missing of a new container's mounts: directories on the host, as docker
-// does, and volumes.
-func (c *Container) MakeMounts(s *Store) error {
-	for i := range c.Config.Mounts {
-		m := &c.Config.Mounts[i]
-		if m.Anonymous {
-			m.Name = NewID()
-		}
-		if m.Name != "" {
-			v, err := s.MakeVolume(m.Name)
-			if err != nil {
-				return err
-			}
-			m.Source = v.Mountpoint
+// removeVolumes removes those that were made for the container alone: not one that another has
+// come to use, by its ID.
+func (c *Container) removeVolumes() error {
+	for _, mount := range c.Config.Mounts {
+		if !mount.Anonymous || mount.Name == "" {
 			continue
 		}
-		_, err := os.Stat(m.Source)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = os.MkdirAll(m.Source, 0o755)
+		err := c.store.RemoveVolume(mount.Name)
+		if err != nil && !errors.As(err, &VolumeNotFoundError{}) && !errors.As(err, &VolumeInUseError{}) {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("opening volume %s: %w", m.Source, err)
+	}
+	return nil
+}
+
+// makeMounts makes what is missing of a new container's mounts: volumes, and directories on the
+// host, as docker does. The volumes are held until release is called.
+func (c *Container) makeMounts() (release func(), err error) {
+	release = func() {}
+	if slices.ContainsFunc(c.Config.Mounts, func(m Mount) bool { return m.Source == "" }) {
+		if release, err = c.store.HoldVolumes(); err != nil {
+			return nil, err
 		}
+	}
+	for i := range c.Config.Mounts {
+		if err := c.makeMount(&c.Config.Mounts[i]); err != nil {
+			release()
+			return nil, err
+		}
+	}
+	return release, nil
+}
+
+func (c *Container) makeMount(m *Mount) error {
+	if m.Anonymous {
+		m.Name = NewID()
+	}
+	if m.Name != "" {
+		v, err := c.store.MakeVolume(m.Name)
+		if err == nil {
+			m.Source = v.Mountpoint
+		}
+		return err
+	}
+	_, err := os.Stat(m.Source)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(m.Source, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("opening volume %s: %w", m.Source, err)
 	}
 	return nil
 }
