@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/fault"
 )
 
 // recordVersion is the version of layer.json that this program writes.
@@ -94,10 +96,12 @@ func (s *Store) newLayer(fill func(files string) (layerRecord, error)) (_ layerR
 	if err := writeFile(made.record(), data); err != nil {
 		return layerRecord{}, err
 	}
+	fault.Point("layer-unpacked")
 	err = os.Rename(made.dir, s.layer(record.DiffID).dir)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 		return record, os.RemoveAll(made.dir) // somebody was faster with the same
 	}
+	fault.Point("layer-whole")
 	return record, err
 }
 
@@ -194,6 +198,7 @@ func (s *Store) removeLayer(id digest.Digest) error {
 	if err := os.Rename(s.layer(id).dir, doomed); err != nil {
 		return fmt.Errorf("removing layer %s: %w", id, err)
 	}
+	fault.Point("layer-doomed")
 	if err := os.RemoveAll(doomed); err != nil {
 		return fmt.Errorf("removing layer %s: %w", id, err)
 	}

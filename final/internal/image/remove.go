@@ -14,6 +14,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/fault"
 )
 
 // Use is what a container uses of the store.
@@ -49,6 +51,7 @@ func (s *Store) Remove(ctx context.Context, ref string, force bool, uses func() 
 	if err := os.Remove(s.configFile(id)); err != nil {
 		return untagged, nil, fmt.Errorf("removing image %s: %w", short(id), err)
 	}
+	fault.Point("image-forgotten")
 	layers, err := s.sweep(inUse)
 	return untagged, append(deleted, layers...), err
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/fault"
 )
 
 // Store is the images of one root directory. Any number of processes may use it at once.
@@ -333,6 +335,7 @@ func (s *Store) writeConfig(raw []byte) (*Image, error) {
 	if err := writeFile(file, raw); err != nil {
 		return nil, fmt.Errorf("writing the image's configuration: %w", err)
 	}
+	fault.Point("image-nameless")
 	return image, nil
 }
 

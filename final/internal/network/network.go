@@ -16,6 +16,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/lixd/mydocker/final/internal/fault"
 )
 
 // What a container's network may be called besides the name of one that was made. The default
@@ -92,6 +94,7 @@ func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error)
 	if err := n.save(); err != nil {
 		return nil, err
 	}
+	fault.Point("network-recorded")
 	return n, n.up()
 }
 
@@ -109,6 +112,7 @@ func (n *Network) up() error {
 	if err := n.makeBridge(); err != nil {
 		return err
 	}
+	fault.Point("network-bridge")
 	if err := n.addGateway(); err != nil {
 		return err
 	}
@@ -118,6 +122,7 @@ func (n *Network) up() error {
 	if err := n.store.enableForwarding(); err != nil {
 		return err
 	}
+	fault.Point("network-forwards")
 	return n.switchOn()
 }
 
@@ -127,6 +132,7 @@ func (n *Network) remove() error {
 	if err := n.removeBridge(); err != nil {
 		return err
 	}
+	fault.Point("network-unplugged")
 	last := !anyBridge()
 	if err := n.closeFirewall(last); err != nil {
 		return err
@@ -136,6 +142,7 @@ func (n *Network) remove() error {
 			return err
 		}
 	}
+	fault.Point("network-undone")
 	if err := os.RemoveAll(n.dir()); err != nil {
 		return fmt.Errorf("removing network %s: %w", n.Name, err)
 	}
