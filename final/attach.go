@@ -91,7 +91,13 @@ func stayAttached(c *container.Container, attached *shim.Attached) error {
 
 // exchange hands on what is typed and written.
 func exchange(c *container.Container, attached *shim.Attached) error {
-	pass := func(signal unix.Signal) error { return c.Target().Signal(signal) }
+	pass := func(signal unix.Signal) error {
+		now, err := containers().Find(c.ID) // our record may be older than its process
+		if err != nil {
+			return err
+		}
+		return now.Target().Signal(signal)
+	}
 	if c.Config.Terminal {
 		attachment := &containerruntime.Attachment{
 			Terminal: attached, Resize: attached.Resize, Out: os.Stdout,
