@@ -64,7 +64,7 @@ func newCommitCommand() *cli.Command {
 
 // configOf is the image's config with what the container was made with in its place.
 func configOf(c *container.Container, config ocispec.ImageConfig) ocispec.ImageConfig {
-	config.Entrypoint, config.Cmd = nil, c.Command
+	config.Entrypoint, config.Cmd = c.Config.Entrypoint, c.Command[len(c.Config.Entrypoint):]
 	config.Env = c.Config.Env
 	config.WorkingDir, config.User = c.Config.Dir, c.Config.User
 	config.StopSignal, config.Labels = c.Config.StopSignal, c.Config.Labels

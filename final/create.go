@@ -124,7 +124,7 @@ func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*contai
 	defer release()
 	img, err := store.Find(ctx, cmd.Args().First())
 	if err != nil {
-		return nil, lowerFirst(err)
+		return nil, err
 	}
 	c, err := opts.container(cmd, img)
 	if err != nil {
@@ -139,14 +139,6 @@ func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*contai
 		}
 	}
 	return c, nil
-}
-
-// lowerFirst begins a message like all of ours.
-func lowerFirst(err error) error {
-	if missing, ok := err.(image.NotFoundError); ok { //nolint:errorlint // others say more
-		return fmt.Errorf("no such image: %s", missing.Ref)
-	}
-	return err
 }
 
 // parse reads those flags that have to be read.
@@ -226,6 +218,8 @@ func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*containe
 		return nil, errors.New("no command specified: the image names none either")
 	}
 	config := &c.Config
+	config.Entrypoint = entrypoint
+	config.Exposed = slices.Sorted(maps.Keys(from.ExposedPorts))
 	config.Env = container.MergeEnv(from.Env, o.config.Env)
 	config.Dir = cmp.Or(o.config.Dir, from.WorkingDir)
 	config.User = cmp.Or(o.config.User, from.User)

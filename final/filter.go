@@ -13,33 +13,50 @@ import (
 	"github.com/lixd/mydocker/final/internal/container"
 )
 
-// filter is what was given to ps --filter: by key what may match. One of the values of a key has
+// filter is what was given to --filter: by key what may match. One of the values of a key has
 // to, of labels all.
-type filter struct {
-	wanted   map[string][]string
-	all      []*container.Container // the newest first
-	anyState bool                   // it asks for a state, so containers need not run
-}
+type filter map[string][]string
 
-var states = []string{container.Created, container.Running, container.Paused, container.Exited, container.Dead, container.Removing, "restarting"}
-
-func newFilter(given []string, all []*container.Container) (*filter, error) {
-	f := &filter{wanted: map[string][]string{}, all: all}
+// newFilter reads KEY=VALUE. check says what is wrong with one, also that there is no such key.
+func newFilter(given []string, check func(key, value string) error) (filter, error) {
+	f := filter{}
 	for _, text := range given {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok {
 			return nil, fmt.Errorf("invalid argument %q for --filter: bad format of filter (expected name=value)", text)
 		}
-		if err := f.check(key, value); err != nil {
+		if err := check(key, value); err != nil {
 			return nil, err
 		}
-		f.wanted[key] = append(f.wanted[key], value)
-		f.anyState = f.anyState || key == "status" || key == "exited"
+		f[key] = append(f[key], value)
 	}
 	return f, nil
 }
 
-func (f *filter) check(key, value string) error {
+func (f filter) matches(matchesOne func(key, value string) bool) bool {
+	for key, values := range f {
+		matched := 0
+		for _, value := range values {
+			if matchesOne(key, value) {
+				matched++
+			}
+		}
+		if matched == 0 || key == "label" && matched < len(values) {
+			return false
+		}
+	}
+	return true
+}
+
+func hasLabel(labels map[string]string, wanted string) bool {
+	name, want, hasValue := strings.Cut(wanted, "=")
+	got, found := labels[name]
+	return found && (!hasValue || got == want)
+}
+
+var states = []string{container.Created, container.Running, container.Paused, container.Exited, container.Dead, container.Removing, "restarting"}
+
+func checkContainerFilter(key, value string) error {
 	switch key {
 	case "id", "label", "ancestor", "volume", "network":
 		return nil
@@ -57,29 +74,13 @@ func (f *filter) check(key, value string) error {
 		}
 		return nil
 	case "before", "since":
-		if _, err := containers().Find(value); err != nil {
-			return err
-		}
-		return nil
+		_, err := containers().Find(value)
+		return err
 	}
 	return fmt.Errorf("invalid filter '%s'", key)
 }
 
-func (f *filter) matches(c *container.Container) bool {
-	for key, values := range f.wanted {
-		matchesOne := func(value string) bool { return f.matchesOne(c, key, value) }
-		if key == "label" {
-			if slices.ContainsFunc(values, func(value string) bool { return !matchesOne(value) }) {
-				return false
-			}
-		} else if !slices.ContainsFunc(values, matchesOne) {
-			return false
-		}
-	}
-	return true
-}
-
-func (f *filter) matchesOne(c *container.Container, key, value string) bool {
+func matchesContainer(c *container.Container, key, value string) bool {
 	switch key {
 	case "id":
 		return strings.HasPrefix(c.ID, value)
@@ -88,9 +89,7 @@ func (f *filter) matchesOne(c *container.Container, key, value string) bool {
 		inPath, _ := regexp.MatchString(value, "/"+c.Name)
 		return matched || inPath
 	case "label":
-		name, want, hasValue := strings.Cut(value, "=")
-		got, found := c.Config.Labels[name]
-		return found && (!hasValue || got == want)
+		return hasLabel(c.Config.Labels, value)
 	case "status":
 		return c.State() == value
 	case "exited":

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v3"
@@ -24,37 +23,6 @@ import (
 // interruptible is a context that ends with a signal: what is half made then is removed.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-}
-
-func newImagesCommand() *cli.Command {
-	var quiet, noTrunc bool
-	return &cli.Command{
-		Name:  "images",
-		Usage: "list the images",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print IDs only", Destination: &quiet},
-			&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten IDs", Destination: &noTrunc},
-		},
-		Before: requireRoot,
-		Action: needArgs(0, 0, func(context.Context, *cli.Command) error {
-			rows, err := images().List()
-			if err != nil {
-				return err
-			}
-			table := [][]string{image.Header}
-			for _, row := range rows {
-				columns := row.Columns(time.Now(), noTrunc)
-				if quiet {
-					fmt.Println(columns[2])
-				}
-				table = append(table, columns)
-			}
-			if quiet {
-				return nil
-			}
-			return printTable(table)
-		}),
-	}
 }
 
 func printTable(rows [][]string) error {
@@ -116,30 +84,6 @@ func newTagCommand() *cli.Command {
 		Before:    requireRoot,
 		Action: needArgs(2, 2, func(ctx context.Context, cmd *cli.Command) error {
 			return images().Tag(ctx, cmd.Args().Get(0), cmd.Args().Get(1))
-		}),
-	}
-}
-
-func newHistoryCommand() *cli.Command {
-	var noTrunc bool
-	return &cli.Command{
-		Name:      "history",
-		Usage:     "print what made an image",
-		ArgsUsage: "IMAGE",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten anything", Destination: &noTrunc},
-		},
-		Before: requireRoot,
-		Action: needArgs(1, 1, func(ctx context.Context, cmd *cli.Command) error {
-			steps, err := images().History(ctx, cmd.Args().First())
-			if err != nil {
-				return err
-			}
-			table := [][]string{image.HistoryHeader}
-			for _, step := range steps {
-				table = append(table, step.Columns(time.Now(), noTrunc))
-			}
-			return printTable(table)
 		}),
 	}
 }

@@ -73,17 +73,22 @@ func describe(ctx context.Context, given string) (any, error) {
 // describeContainer has the names of docker's.
 func describeContainer(c *container.Container) map[string]any {
 	state := c.State()
+	command, entrypoint := []string(c.Command), []string(c.Config.Entrypoint)
+	exposed := map[string]struct{}{}
+	for _, port := range c.Config.Exposed {
+		exposed[port] = struct{}{}
+	}
 	described := map[string]any{
 		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created, "Image": c.ImageID,
-		"Path": c.Command[0], "Args": c.Command[1:], "LogPath": c.LogPath(),
+		"Path": command[0], "Args": command[1:], "LogPath": c.LogPath(),
 		"State": map[string]any{
 			"Status": state, "Running": c.IsRunning(), "Paused": state == container.Paused, "Dead": state == container.Dead,
 			"OOMKilled": c.OOM, "Pid": 0, "ExitCode": c.Status, "Error": c.Error, "StartedAt": c.Started, "FinishedAt": c.Finished,
 		},
 		"Config": map[string]any{
-			"Image": c.Image, "Env": c.Config.Env, "WorkingDir": c.Config.Dir, "User": c.Config.User, "Hostname": c.Config.Hostname,
+			"Image": c.Image, "Env": []string(c.Config.Env), "WorkingDir": c.Config.Dir, "User": c.Config.User, "Hostname": c.Config.Hostname,
 			"Tty": c.Config.Terminal, "OpenStdin": c.Config.Interactive, "Labels": c.Config.Labels, "StopSignal": c.Config.StopSignal,
-			"Cmd": c.Command,
+			"Entrypoint": entrypoint, "Cmd": command[len(entrypoint):], "ExposedPorts": exposed,
 		},
 		"HostConfig": map[string]any{
 			"AutoRemove": c.Config.AutoRemove, "ReadonlyRootfs": c.Config.ReadOnly, "NetworkMode": c.Config.Network, "Init": c.Config.Init,
@@ -115,7 +120,7 @@ func describeEndpoint(c *container.Container) map[string]any {
 	if e := c.Endpoint; e != nil && c.IsRunning() {
 		address = e.Address.String()
 		for _, p := range e.Ports {
-			key := fmt.Sprintf("%d/%s", p.Container, p.Protocol)
+			key := p.Private()
 			ports[key] = append(ports[key], map[string]string{"HostIp": p.IP.String(), "HostPort": strconv.Itoa(int(p.Host))})
 		}
 	}

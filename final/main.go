@@ -55,7 +55,7 @@ func newApp() *cli.Command {
 			newRmCommand(), newContainerCommand(),
 			newPsCommand(), newLogsCommand(), newAttachCommand(), newWaitCommand(), newInspectCommand(),
 			newPauseCommand(), newUnpauseCommand(), newRenameCommand(), newTopCommand(), newPortCommand(),
-			newCommitCommand(), newImagesCommand(), newRmiCommand(), newTagCommand(), newHistoryCommand(),
+			newCommitCommand(), newImageCommand(), newImagesCommand(), newRmiCommand(), newTagCommand(), newHistoryCommand(),
 			newImportCommand(), newLoadCommand(), newSaveCommand(),
 			newNetworkCommand(), newVolumeCommand(),
 		},

@@ -62,19 +62,21 @@ func newPsCommand() *cli.Command {
 // returns why; the others are listed all the same.
 func (o *psOptions) list() error {
 	all, err := containers().List()
-	filter, filterErr := newFilter(o.filters, all)
+	filter, filterErr := newFilter(o.filters, checkContainerFilter)
 	if filterErr != nil {
 		return filterErr
 	}
 	if o.latest {
 		o.last = 1
 	}
+	anyState := o.all || o.last >= 0 || filter["status"] != nil || filter["exited"] != nil
 	var rows []psRow
 	for _, c := range all {
 		if o.last >= 0 && len(rows) == o.last {
 			break
 		}
-		if (o.all || o.last >= 0 || filter.anyState || c.IsRunning()) && filter.matches(c) {
+		matchesOne := func(key, value string) bool { return matchesContainer(c, key, value) }
+		if (anyState || c.IsRunning()) && filter.matches(matchesOne) {
 			rows = append(rows, newRow(c, o.noTrunc))
 		}
 	}
@@ -83,15 +85,20 @@ func (o *psOptions) list() error {
 
 func (o *psOptions) print(rows []psRow) error {
 	if o.quiet {
-		if o.format != "" {
-			fmt.Fprintln(os.Stderr, "WARNING: Ignoring custom format, because both --format and --quiet are set.")
-		}
-		for _, row := range rows {
-			fmt.Println(row.ID)
-		}
-		return nil
+		return printIDs(o.format, rows, func(row psRow) string { return row.ID })
 	}
 	return printRows(o.format, "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}", psHeading, rows)
+}
+
+// printIDs is for -q.
+func printIDs[row any](format string, rows []row, id func(row) string) error {
+	if format != "" {
+		fmt.Fprintln(os.Stderr, "WARNING: Ignoring custom format, because both --format and --quiet are set.")
+	}
+	for _, r := range rows {
+		fmt.Println(id(r))
+	}
+	return nil
 }
 
 // printRows prints rows as --format says: as a table, each in JSON, or each by a template.
@@ -178,7 +185,7 @@ func newRow(c *container.Container, whole bool) psRow {
 		State: c.State(), Status: status(c), Size: "0B", labels: c.Config.Labels,
 	}
 	if c.Endpoint != nil && c.IsRunning() {
-		row.Ports = network.Format(c.Endpoint.Ports)
+		row.Ports = formatPorts(c)
 	}
 	var labels, mounts []string
 	for _, key := range slices.Sorted(maps.Keys(c.Config.Labels)) {
@@ -193,6 +200,19 @@ func newRow(c *container.Container, whole bool) psRow {
 	}
 	row.Labels, row.Mounts, row.LocalVolumes = strings.Join(labels, ","), strings.Join(mounts, ","), strconv.Itoa(volumes)
 	return row
+}
+
+// formatPorts lists the ports that are published, and before these those that are not, though the
+// image says that it serves them.
+func formatPorts(c *container.Container) string {
+	isPublished := func(exposed string) bool {
+		return slices.ContainsFunc(c.Endpoint.Ports, func(p network.Port) bool { return p.Private() == exposed })
+	}
+	ports := slices.DeleteFunc(slices.Clone(c.Config.Exposed), isPublished)
+	if len(c.Endpoint.Ports) > 0 {
+		ports = append(ports, network.Format(c.Endpoint.Ports))
+	}
+	return strings.Join(ports, ", ")
 }
 
 // Label is for formats: the value of one label.

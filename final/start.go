@@ -42,12 +42,17 @@ func newStartCommand() *cli.Command {
 
 func startAll(cmd *cli.Command) error {
 	var failed []string
-	err := eachContainer(cmd, func(c *container.Container) error {
-		err := start(c)
-		if err != nil {
-			failed = append(failed, c.Name)
+	err := each(cmd, func(given string) error {
+		c, err := containers().Find(given)
+		if err == nil {
+			err = start(c)
 		}
-		return err
+		if err != nil {
+			failed = append(failed, given)
+			return err
+		}
+		fmt.Println(given)
+		return nil
 	})
 	if len(failed) > 0 && cmd.Args().Len() > 1 {
 		return errors.Join(err, fmt.Errorf("failed to start containers: %s", strings.Join(failed, ", ")))

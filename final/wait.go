@@ -99,7 +99,7 @@ func newPortCommand() *cli.Command {
 			}
 			wanted, found := cmd.Args().Get(1), false
 			for _, p := range published {
-				private := fmt.Sprintf("%d/%s", p.Container, p.Protocol)
+				private := p.Private()
 				switch {
 				case wanted == "":
 					fmt.Printf("%s -> %s:%d\n", private, p.IP, p.Host)

@@ -57,6 +57,7 @@ type Container struct {
 // Config is what a container was made with: by the command line, or by the image.
 type Config struct {
 	Layers      []string // of the image, the topmost first, as paths within the state directory
+	Entrypoint  Strings  `json:",omitempty"` // what Command begins with, for commit
 	Env         Strings
 	Dir         string // where the command begins
 	User        string // as in -u: names are looked up in the image's files
@@ -71,6 +72,7 @@ type Config struct {
 	Limits      cgroup.Limits     `json:",omitzero"`
 	Network     string            // its name
 	Ports       []network.Port    `json:",omitempty"` // to publish
+	Exposed     []string          `json:",omitempty"` // those that the image says it serves, as in 80/tcp
 	Labels      map[string]string `json:",omitempty"`
 	StopSignal  string            // empty for SIGTERM
 	StopTimeout *int              `json:",omitempty"` // seconds from that to SIGKILL, or nil for 10

@@ -346,13 +346,13 @@ func TestFind(t *testing.T) {
 		require.Equal(t, image.ID, found.ID, ref)
 	}
 	for ref, message := range map[string]string{
-		"none":                              "No such image: none:latest",
-		"none:1":                            "No such image: none:1",
-		"busybox:1":                         "No such image: busybox:1",
+		"none":                              "no such image: none:latest",
+		"none:1":                            "no such image: none:1",
+		"busybox:1":                         "no such image: busybox:1",
 		"":                                  `invalid name or ID supplied: ""`,
 		"Busybox":                           `invalid reference format: "Busybox": repository name Busybox must be lowercase`,
 		"../images/busybox":                 `invalid reference format: "../images/busybox": `,
-		"sha256:" + strings.Repeat("0", 64): "No such image: sha256:" + strings.Repeat("0", 64),
+		"sha256:" + strings.Repeat("0", 64): "no such image: sha256:" + strings.Repeat("0", 64),
 	} {
 		_, err := s.Find(t.Context(), ref)
 		require.ErrorContains(t, err, message, ref)
@@ -416,7 +416,7 @@ func TestArchiveIsImportedWhenFirstUsed(t *testing.T) {
 	require.Equal(t, []string{"busybox:latest"}, untagged)
 	require.Len(t, deleted, 2)
 	_, err = s.Find(t.Context(), "busybox")
-	require.ErrorContains(t, err, "No such image: busybox:latest")
+	require.ErrorContains(t, err, "no such image: busybox:latest")
 	untagged, deleted, err = s.Remove(t.Context(), "text", false, nothingUsed)
 	require.NoError(t, err)
 	require.Equal(t, []string{"text:latest"}, untagged)
@@ -515,7 +515,7 @@ func TestRemove(t *testing.T) {
 	}
 	none := "[] []"
 	_, err = remove("nothing", false)
-	require.EqualError(t, err, "No such image: nothing:latest")
+	require.EqualError(t, err, "no such image: nothing:latest")
 	_, err = remove(top.ShortID(), true)
 	require.EqualError(t, err, "conflict: unable to delete "+top.ShortID()+" (cannot be forced) - image is being used by running container c0ffeec0ffee")
 	inUse[0].Running = false

@@ -26,12 +26,10 @@ type Row struct {
 	ID              digest.Digest // empty for an archive that nobody has used yet
 	Created         time.Time
 	Size            int64 // bytes in the files of all layers
+	Labels          map[string]string
 }
 
-// Header has the titles of the columns that Columns returns.
-var Header = []string{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"}
-
-// Columns returns the line as docker prints it. whole asks for the ID in full.
+// Columns returns repository, tag, ID, age and size as docker prints them. whole asks for the ID in full.
 func (r Row) Columns(now time.Time, whole bool) []string {
 	return []string{r.Repository, r.Tag, r.shownID(whole), ago(now, r.Created), humanSize(r.Size)}
 }
@@ -97,7 +95,7 @@ func (i *Image) rows(names []string) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	row := Row{Repository: none, Tag: none, ID: i.ID, Created: i.created(), Size: size}
+	row := Row{Repository: none, Tag: none, ID: i.ID, Created: i.created(), Size: size, Labels: i.Config.Config.Labels}
 	if len(names) == 0 {
 		return []Row{row}, nil
 	}
@@ -163,13 +161,11 @@ type Step struct {
 	Comment   string
 }
 
-// HistoryHeader has the titles of the columns that Step.Columns returns.
-var HistoryHeader = []string{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}
-
 // createdByWidth is how many characters of what made a layer are shown.
 const createdByWidth = 45
 
-// Columns returns the line as docker prints it. whole asks for everything in full.
+// Columns returns ID, age, what made it, size and comment as docker prints them. whole asks for
+// everything in full.
 func (s Step) Columns(now time.Time, whole bool) []string {
 	id := "<missing>"
 	if s.ID != "" {

@@ -316,7 +316,7 @@ func TestSaveOfSeveral(t *testing.T) {
 	require.Len(t, loaded, 2)
 	require.Equal(t, "Loaded image: one:1\nLoaded image: two:2", loaded[0].String())
 	require.Equal(t, "Loaded image: base:latest", loaded[1].String())
-	require.ErrorContains(t, s.Save(t.Context(), &archive, []string{"none"}), "No such image: none:latest")
+	require.ErrorContains(t, s.Save(t.Context(), &archive, []string{"none"}), "no such image: none:latest")
 }
 
 func TestBar(t *testing.T) {

@@ -43,7 +43,7 @@ type Image struct {
 // NotFoundError is returned where there is no such image.
 type NotFoundError struct{ Ref string }
 
-func (e NotFoundError) Error() string { return "No such image: " + e.Ref }
+func (e NotFoundError) Error() string { return "no such image: " + e.Ref }
 
 func (s *Store) archives() string   { return filepath.Join(s.root, "images") }
 func (s *Store) namesDir() string   { return filepath.Join(s.root, "images", "names") }

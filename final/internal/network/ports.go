@@ -204,6 +204,9 @@ func (e *Endpoint) forgetFlows() error {
 	return nil
 }
 
+// Private is the container's side of it, as in 80/tcp.
+func (p Port) Private() string { return fmt.Sprintf("%d/%s", p.Container, p.Protocol) }
+
 // Format returns published ports as docker's ps shows them: those that have the same number on
 // both sides as ranges.
 func Format(published []Port) string {
