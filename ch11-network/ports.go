@@ -162,13 +162,16 @@ func (c *container) publish() error {
 	return e.forgetFlows()
 }
 
-// unpublish undoes publish. Added first, the elements are there to be deleted.
-func (c *container) unpublish() error {
+// unpublish undoes publish. Added first, the elements are there to be deleted; without our table,
+// as after a reboot, there are none.
+func (c *container) unpublish() (err error) {
 	e := &c.Endpoint
 	if len(e.Ports) == 0 {
 		return nil
 	}
-	err := runNFT(e.elements("add") + e.elements("delete"))
+	if haveFirewall() {
+		err = runNFT(e.elements("add") + e.elements("delete"))
+	}
 	for _, socket := range e.sockets {
 		socket.Close()
 	}

@@ -107,13 +107,15 @@ func TestState(t *testing.T) {
 	for want, c := range map[string]*Container{
 		Created:  {},
 		Running:  {Started: then, attended: true},
-		Paused:   {Started: then, PID: os.Getpid(), PIDStart: start, Paused: true},
+		Paused:   {Started: then, PID: os.Getpid(), PIDStart: start, Boot: runtime.BootID(), Paused: true},
 		Exited:   {Started: then, Finished: then, attended: true},
 		Dead:     {Started: then, PID: os.Getpid(), PIDStart: start + 1},
 		Removing: {Started: then, Finished: then, Removing: true},
 	} {
 		assert.Equal(t, want, c.State())
 	}
+	before := &Container{Started: then, PID: os.Getpid(), PIDStart: start, Boot: "another"}
+	assert.Equal(t, Dead, before.State())
 }
 
 func TestDamagedRecords(t *testing.T) {

@@ -43,6 +43,7 @@ type Container struct {
 	Finished time.Time // zero until it has ended, and for ever if its shim was killed
 	PID      int       // of its process 1, as the host counts
 	PIDStart uint64    // which process that is: see runtime.StartTime
+	Boot     string    // which of the machine's, as both are counted from that
 	Paused   bool
 	Status   int               // its exit status
 	Error    string            // what there is to say about its end besides
@@ -243,7 +244,7 @@ func (c *Container) IsRunning() bool {
 // may have gone to another.
 func (c *Container) isAlive() bool {
 	start, err := runtime.StartTime(c.PID)
-	return err == nil && start == c.PIDStart
+	return err == nil && start == c.PIDStart && c.Boot == runtime.BootID()
 }
 
 // Target is the container's first process, to run others beside it and to signal it.

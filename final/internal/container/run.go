@@ -274,7 +274,7 @@ func (c *Container) hasStarted(pid int) error {
 	}
 	endpoint := c.Endpoint
 	return c.update(func(c *Container) {
-		c.PID, c.PIDStart, c.Started, c.Finished = pid, start, time.Now(), time.Time{}
+		c.PID, c.PIDStart, c.Boot, c.Started, c.Finished = pid, start, runtime.BootID(), time.Now(), time.Time{}
 		c.Status, c.Error, c.OOM, c.Paused, c.Endpoint = 0, "", false, false, endpoint
 	})
 }

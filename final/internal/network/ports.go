@@ -164,9 +164,10 @@ func (s *Store) reclaimAll() error {
 	return err
 }
 
-// unpublish undoes publish. Added first, the elements are there to be deleted.
+// unpublish undoes publish. Added first, the elements are there to be deleted; without our table,
+// as after a reboot, there are none.
 func (e *Endpoint) unpublish() error {
-	if len(e.Ports) == 0 {
+	if len(e.Ports) == 0 || !haveFirewall() {
 		return nil
 	}
 	return runNFT(e.elements("add") + e.elements("delete"))

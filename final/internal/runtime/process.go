@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -114,6 +115,13 @@ func StartTime(pid int) (uint64, error) {
 		return 0, fmt.Errorf("reading when process %d was started: %w", pid, err)
 	}
 	return parseStartTime(stat)
+}
+
+// BootID returns what tells one start of the machine from all others. Process IDs and start times
+// begin anew with each: one from before says nothing of what runs now. See proc_sys_kernel(5).
+func BootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // always there
+	return strings.TrimSpace(string(id))
 }
 
 // parseStartTime finds field 22. The second is the program's name in parentheses, and may hold
