@@ -37,6 +37,7 @@ func newExecCommand() *cli.Command {
 			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the command a terminal", Destination: &opts.terminal},
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "do not wait for the command", Destination: &opts.detach},
 			&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set a variable of the environment, as in K=V, or pass on our K"},
+			&cli.StringSliceFlag{Name: "env-file", Usage: "read variables from a file, one a line"},
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "begin in this directory", Destination: &opts.dir},
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as NAME, UID, NAME:GROUP or UID:GID", Destination: &opts.user},
 		},
@@ -45,7 +46,7 @@ func newExecCommand() *cli.Command {
 			if opts.terminal && opts.interactive && !opts.detach && !isTerminal(os.Stdin) {
 				return errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
 			}
-			if opts.env, err = parseEnv(nil, cmd.StringSlice("env")); err != nil {
+			if opts.env, err = parseEnv(cmd.StringSlice("env-file"), cmd.StringSlice("env")); err != nil {
 				return err
 			}
 			c, err := containers().Find(cmd.Args().First())

@@ -32,7 +32,7 @@ func newVolumeCommand() *cli.Command {
 					return err
 				}
 				defer release()
-				v, err := containers().MakeVolume(cmp.Or(cmd.Args().First(), container.NewID()))
+				v, err := containers().MakeVolume(cmp.Or(cmd.Args().First(), container.NewID()), nil)
 				if err == nil {
 					fmt.Println(v.Name)
 				}

@@ -175,13 +175,19 @@ func (c *Container) spec() (*runtime.Spec, error) {
 		Tmpfs:    c.Config.Tmpfs,
 		Network:  runtime.Network{Host: c.Config.Network == network.Host},
 	}
-	for _, layer := range c.Config.Layers {
-		spec.Root.Layers = append(spec.Root.Layers, filepath.Join(c.store.Root, layer))
-	}
+	spec.Root.Layers = c.layers()
 	for _, mount := range c.Config.Mounts {
 		spec.Volumes = append(spec.Volumes, mount.Volume)
 	}
 	return spec, c.makeHostFiles(spec)
+}
+
+// layers returns the directories of the image's layers, the topmost first.
+func (c *Container) layers() (dirs []string) {
+	for _, layer := range c.Config.Layers {
+		dirs = append(dirs, filepath.Join(c.store.Root, layer))
+	}
+	return dirs
 }
 
 // env is all of the command's environment: nothing of the host's may leak into it. HOME is the

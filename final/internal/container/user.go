@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,11 +101,7 @@ func (c *Container) eachEntry(file string, do func(entry []string)) {
 // openFile opens a file of the container's by looking where overlayfs would: in its own layer,
 // then in those of the image. No link leads out of a layer.
 func (c *Container) openFile(name string) (*os.File, error) {
-	dirs := []string{c.Upper()}
-	for _, layer := range c.Config.Layers {
-		dirs = append(dirs, filepath.Join(c.store.Root, layer))
-	}
-	for _, dir := range dirs {
+	for _, dir := range append([]string{c.Upper()}, c.layers()...) {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
 			return nil, err

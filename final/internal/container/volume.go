@@ -3,6 +3,7 @@
 package container
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
 // Volume is a directory of ours that containers share, and that outlives them.
@@ -71,15 +74,16 @@ func (s *Store) HoldVolumes() (release func(), err error) {
 	return func() { lock.Close() }, nil
 }
 
-// MakeVolume makes the volume of this name, or finds it. The caller holds the volumes.
-func (s *Store) MakeVolume(name string) (*Volume, error) {
+// MakeVolume makes the volume of this name, or finds it. One that is made is filled by fill, if
+// that is not nil, before anybody sees it. The caller holds the volumes.
+func (s *Store) MakeVolume(name string, fill func(dir string) error) (*Volume, error) {
 	if !validName.MatchString(name) {
 		return nil, fmt.Errorf("invalid volume name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: a path of the host's must be absolute", name)
 	}
 	v, err := s.FindVolume(name)
 	if errors.As(err, &VolumeNotFoundError{}) {
 		v = &Volume{Version: version, Name: name, Created: time.Now(), Mountpoint: s.mountpoint(name)}
-		err = s.makeVolume(v)
+		err = s.makeVolume(v, fill)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making volume %s: %w", name, err)
@@ -87,9 +91,14 @@ func (s *Store) MakeVolume(name string) (*Volume, error) {
 	return v, nil
 }
 
-func (s *Store) makeVolume(v *Volume) error {
+func (s *Store) makeVolume(v *Volume, fill func(dir string) error) error {
 	if err := os.MkdirAll(s.mountpoint(volumeMaking), 0o755); err != nil {
 		return err
+	}
+	if fill != nil {
+		if err := fill(s.mountpoint(volumeMaking)); err != nil {
+			return err
+		}
 	}
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -217,12 +226,21 @@ func (c *Container) makeMounts() (release func(), err error) {
 	return release, nil
 }
 
+// copyOut copies what the image has at a path: a new volume begins with what it hides, and
+// belongs to the same user, as docker has it.
+func (c *Container) copyOut(path, to string) error {
+	mountPoint := filepath.Join(c.store.making(), c.ID, "merged")
+	return runtime.View(c.layers(), mountPoint, path, func(dir string) error {
+		return image.Copy(context.Background(), dir, to)
+	})
+}
+
 func (c *Container) makeMount(m *Mount) error {
 	if m.Anonymous {
 		m.Name = NewID()
 	}
 	if m.Name != "" {
-		v, err := c.store.MakeVolume(m.Name)
+		v, err := c.store.MakeVolume(m.Name, func(dir string) error { return c.copyOut(m.Target, dir) })
 		if err == nil {
 			m.Source = v.Mountpoint
 		}

@@ -50,6 +50,12 @@ func packAndCopy(ctx context.Context, dir string, archive io.Writer, to string) 
 	return p.size, p.tar.Close()
 }
 
+// Copy copies into the directory to what is in another, as it is, and makes it one like that.
+func Copy(ctx context.Context, dir, to string) error {
+	_, err := packAndCopy(ctx, dir, io.Discard, to)
+	return err
+}
+
 // noCopy is the directory to copy to when nothing is copied.
 var noCopy *os.File
 

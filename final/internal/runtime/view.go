@@ -1,0 +1,72 @@
+//go:build linux
+
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// View has do see what is at a path in a container of these layers, the topmost first. mountPoint
+// is an empty directory, on which nobody else sees anything. If there is no such directory, do
+// is not called. It must not leave its goroutine.
+func View(layers []string, mountPoint, path string, do func(dir string) error) error {
+	done := make(chan error)
+	go func() {
+		// The thread is not unlocked, so it ends with this goroutine, and with it its mounts.
+		runtime.LockOSThread()
+		done <- view(layers, mountPoint, path, do)
+	}()
+	return <-done
+}
+
+func view(layers []string, mountPoint, path string, do func(dir string) error) error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("making a mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making all mounts private: %w", err)
+	}
+	if err := mountLayers(layers, mountPoint); err != nil {
+		return fmt.Errorf("mounting the image: %w", err)
+	}
+	root, err := os.Open(mountPoint)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	how := unix.OpenHow{Flags: unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(int(root.Fd()), strings.TrimPrefix(path, "/"), &how)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for %s in the image: %w", path, err)
+	}
+	defer unix.Close(fd)
+	return do(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// mountLayers mounts what nobody can write to. An overlay of one layer the kernel does not make,
+// and the names of many are too long for it: so they go by their descriptors.
+func mountLayers(layers []string, mountPoint string) error {
+	if len(layers) == 1 {
+		return unix.Mount(layers[0], mountPoint, "", unix.MS_BIND, "")
+	}
+	var names []string
+	for _, layer := range layers {
+		dir, err := os.Open(layer)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		names = append(names, fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	}
+	return unix.Mount("overlay", mountPoint, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(names, ":"))
+}
