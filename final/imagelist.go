@@ -36,17 +36,13 @@ func newImagesCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "list those with dangling, reference, before, since or label, as in dangling=true"},
 		},
 		Before: requireRoot,
-		Action: func(ctx context.Context, cmd *cli.Command) error {
+		Action: needArgs(0, 1, func(ctx context.Context, cmd *cli.Command) error {
 			filters := cmd.StringSlice("filter")
-			switch cmd.Args().Len() {
-			case 0:
-			case 1:
+			if cmd.Args().Present() {
 				filters = append(filters, "reference="+cmd.Args().First())
-			default:
-				return fmt.Errorf("images lists those of one name (see %s --help)", cmd.FullName())
 			}
 			return opts.list(ctx, filters)
-		},
+		}),
 	}
 }
 
