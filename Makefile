@@ -13,7 +13,7 @@ LINT_VERSION = v2.15.0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL = help
-.PHONY: help run image build test test-all test-vm test-negative forward diff lock lint ci clean go
+.PHONY: help run image build test test-all test-vm test-negative bench forward diff lock lint ci clean go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,11 @@ test-vm: go ## run the stages' tests on cgroup v2, in QEMU
 
 test-negative: ## show that each chapter's scripts fail on the chapter before
 	@MYDOCKER_TEST_NEGATIVE=1 scripts/test-all.sh -run '^TestScripts$$' $(addprefix ./,$(wildcard ch[0-9][0-9]-*))
+
+bench: go ## time final against the container runtimes that are installed, for its READMEs
+	@scripts/image.sh .cache/busybox.tar
+	@go build -o bin/final ./final && go build -o bin/bench ./bench
+	@$(SUDO) bench/bench.sh final/README.md final/README.zh-CN.md
 
 forward: ## carry uncommitted changes of a stage to all later ones
 	@scripts/forward.sh

@@ -46,7 +46,7 @@ fi
 # shellcheck disable=SC2086 # the modules are words
 check "golangci-lint" "$linter" run ${modules//$'\n'//... }/...
 
-check "shellcheck" shellcheck scripts/*.sh scripts/vm/*.sh .ci/run
+check "shellcheck" shellcheck scripts/*.sh scripts/vm/*.sh bench/*.sh .ci/run
 if [ -n "${CI:-}" ] || command -v vagrant >/dev/null; then
 	check "Vagrantfile" vagrant validate
 fi
