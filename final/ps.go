@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -133,11 +134,12 @@ func printRows[row any](format, table string, heading map[string]string, rows []
 		_, err := os.Stdout.Write(out.Bytes())
 		return err
 	}
-	writer := tabwriter.NewWriter(os.Stdout, 10, 1, 3, ' ', 0)
+	whole := bufio.NewWriter(os.Stdout) // a tabwriter writes cell by cell
+	writer := tabwriter.NewWriter(whole, 10, 1, 3, ' ', 0)
 	if _, err := writer.Write(out.Bytes()); err != nil {
 		return err
 	}
-	return writer.Flush()
+	return errors.Join(writer.Flush(), whole.Flush())
 }
 
 func toJSON(value any) (string, error) {
