@@ -109,7 +109,7 @@ export MYDOCKER_TEST_STRICT=1
 for package in $packages; do
 	cd /mydocker/$package
 	start=$(cut -d. -f1 /proc/uptime)
-	if ./tests -test.v -test.timeout 10m; then
+	if ./tests -test.v -test.timeout 20m; then
 		verdict=ok
 	else
 		verdict=FAIL
