@@ -50,7 +50,19 @@ func attachTo(c *container.Container) error {
 	if err != nil {
 		return err
 	}
-	return stayAttached(c, attached)
+	in := stdinOf(c)
+	if c.Config.Terminal && isTerminal(os.Stdin) {
+		in = os.Stdin // also without -i, or the keys that detach would be of no use
+	}
+	return stayAttached(c, attached, in)
+}
+
+// stdinOf is what the container is to read from us, or nil.
+func stdinOf(c *container.Container) *os.File {
+	if c.Config.Interactive {
+		return os.Stdin
+	}
+	return nil
 }
 
 // runAttached starts a container with a shim, and is attached before there is anything to miss.
@@ -70,13 +82,13 @@ func runAttached(c *container.Container) error {
 	if err != nil {
 		return runError(orphaned(c, err))
 	}
-	return stayAttached(c, &shim.Attached{UnixConn: conn.(*net.UnixConn)})
+	return stayAttached(c, &shim.Attached{UnixConn: conn.(*net.UnixConn)}, stdinOf(c))
 }
 
 // stayAttached returns when the container has ended, with its status, or the user has detached.
-func stayAttached(c *container.Container, attached *shim.Attached) error {
+func stayAttached(c *container.Container, attached *shim.Attached, in *os.File) error {
 	defer attached.Close()
-	err := exchange(c, attached)
+	err := exchange(c, attached, in)
 	if errors.Is(err, containerruntime.ErrDetached) {
 		return nil
 	}
@@ -89,8 +101,8 @@ func stayAttached(c *container.Container, attached *shim.Attached) error {
 	return exitWith(attached.Status, nil)
 }
 
-// exchange hands on what is typed and written.
-func exchange(c *container.Container, attached *shim.Attached) error {
+// exchange hands on what is typed, unless in is nil, and written.
+func exchange(c *container.Container, attached *shim.Attached, in *os.File) error {
 	pass := func(signal unix.Signal) error {
 		now, err := containers().Find(c.ID) // our record may be older than its process
 		if err != nil {
@@ -100,11 +112,8 @@ func exchange(c *container.Container, attached *shim.Attached) error {
 	}
 	if c.Config.Terminal {
 		attachment := &containerruntime.Attachment{
-			Terminal: attached, Resize: attached.Resize, Out: os.Stdout,
+			Terminal: attached, Resize: attached.Resize, In: in, Out: os.Stdout,
 			DetachKeys: containerruntime.DetachKeys, Signal: pass,
-		}
-		if c.Config.Interactive {
-			attachment.In = os.Stdin
 		}
 		return attachment.Run()
 	}
@@ -113,9 +122,9 @@ func exchange(c *container.Container, attached *shim.Attached) error {
 			_ = pass(signal.(unix.Signal)) // it may just have ended
 		}
 	}()
-	if c.Config.Interactive {
+	if in != nil {
 		go func() {
-			_, _ = io.Copy(attached, os.Stdin) // ends with the one or the other
+			_, _ = io.Copy(attached, in) // ends with the one or the other
 			_ = attached.End()
 		}()
 	}
