@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,14 +108,15 @@ func (b *bench) withImages() []*peer {
 	return peers
 }
 
-// compare measures something so many times, all peers taking turns, another one being first each
-// time. One that fails drops out.
+// compare measures something so many times, all peers taking turns. One that fails drops out. The
+// order is another one each time: docker has still things to do when its command has ended, and it
+// is not to be the same peer that they always hold up.
 func (b *bench) compare(title, unit string, runs int, peers []*peer, sample func(p *peer) (float64, error)) {
 	samples := map[*peer][]float64{}
 	out := map[*peer]bool{}
-	for i := range runs {
-		for j := range peers {
-			p := peers[(i+j)%len(peers)]
+	for range runs {
+		for _, i := range rand.Perm(len(peers)) {
+			p := peers[i]
 			if out[p] {
 				continue
 			}

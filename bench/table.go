@@ -85,7 +85,7 @@ func conditions() string {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		groups = 2
 	}
-	return fmt.Sprintf("Measured by `make bench` with %d processors, Linux %s, cgroup v%d: medians of 3 to 25 runs, all runtimes taking turns. "+
+	return fmt.Sprintf("Measured by `make bench` with %d processors, Linux %s, cgroup v%d: medians of 3 to 20 runs, all runtimes taking turns. "+
 		"In parentheses: how many times as long, or as much, as ours. Hot is back to back, cold after %v of idling.\n",
 		runtime.NumCPU(), strings.TrimSpace(string(kernel)), groups, idle)
 }
