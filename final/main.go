@@ -140,16 +140,19 @@ func needArgs(least, most int, action cli.ActionFunc) cli.ActionFunc {
 // eachContainer does something to every container that the command line names, and prints each
 // name as it was given. It goes on behind one with which it fails.
 func eachContainer(cmd *cli.Command, do func(c *container.Container) error) error {
-	return each(cmd, func(given string) error {
-		c, err := containers().Find(given)
-		if err == nil {
-			err = do(c)
-		}
-		if err == nil {
-			fmt.Println(given)
-		}
-		return err
-	})
+	return each(cmd, func(given string) error { return toContainer(given, do) })
+}
+
+// toContainer does something to one container, and prints its name as it was given.
+func toContainer(given string, do func(c *container.Container) error) error {
+	c, err := containers().Find(given)
+	if err == nil {
+		err = do(c)
+	}
+	if err == nil {
+		fmt.Println(given)
+	}
+	return err
 }
 
 func each(cmd *cli.Command, do func(given string) error) error {

@@ -43,16 +43,11 @@ func newStartCommand() *cli.Command {
 func startAll(cmd *cli.Command) error {
 	var failed []string
 	err := each(cmd, func(given string) error {
-		c, err := containers().Find(given)
-		if err == nil {
-			err = start(c)
-		}
+		err := toContainer(given, start)
 		if err != nil {
 			failed = append(failed, given)
-			return err
 		}
-		fmt.Println(given)
-		return nil
+		return err
 	})
 	if len(failed) > 0 && cmd.Args().Len() > 1 {
 		return errors.Join(err, fmt.Errorf("failed to start containers: %s", strings.Join(failed, ", ")))
