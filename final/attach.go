@@ -117,8 +117,9 @@ func exchange(c *container.Container, attached *shim.Attached, in *os.File) erro
 		}
 		return attachment.Run()
 	}
+	signals := catchSignals()
 	go func() {
-		for signal := range catchSignals() {
+		for signal := range signals {
 			_ = pass(signal.(unix.Signal)) // it may just have ended
 		}
 	}()

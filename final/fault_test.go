@@ -3,33 +3,38 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
+	"embed"
+	"io/fs"
 	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
+// source goes with the test to where there is none, as in a VM.
+//
+//go:embed internal/*/*.go testdata/crash*.txtar
+var source embed.FS
+
 // TestFaults makes sure that there is a kill at every point at which a test can have one.
 func TestFaults(t *testing.T) {
-	var scripts []byte
-	for _, name := range []string{"crash.txtar", "crash-stores.txtar"} {
-		script, err := os.ReadFile(filepath.Join("testdata", name))
-		require.NoError(t, err)
-		scripts = append(scripts, script...)
+	scripts := read(t, "testdata/crash*.txtar")
+	points := regexp.MustCompile(`fault\.Point\("(.*)"\)`).FindAllSubmatch(read(t, "internal/*/*.go"), -1)
+	require.NotEmpty(t, points)
+	for _, point := range points {
+		require.Regexp(t, `\b`+string(point[1])+`\b`, string(scripts))
 	}
-	files, err := filepath.Glob("internal/*/*.go")
+}
+
+// read returns all files that a pattern matches, one behind the other.
+func read(t *testing.T, pattern string) (all []byte) {
+	t.Helper()
+	names, err := fs.Glob(source, pattern)
 	require.NoError(t, err)
-	point := regexp.MustCompile(`fault\.Point\("(.*)"\)`)
-	points := 0
-	for _, file := range files {
-		source, err := os.ReadFile(file)
+	for _, name := range names {
+		content, err := source.ReadFile(name)
 		require.NoError(t, err)
-		for _, match := range point.FindAllSubmatch(source, -1) {
-			require.Regexp(t, `\b`+string(match[1])+`\b`, string(scripts), file)
-			points++
-		}
+		all = append(all, content...)
 	}
-	require.NotZero(t, points)
+	return all
 }
