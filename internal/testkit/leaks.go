@@ -40,6 +40,7 @@ func prepare(env *testscript.Env, keepsContainers bool) error {
 		diff := leaks(before, keepsContainers)
 		// A script that fails must not make the next one fail. And its directory is removed after
 		// this, so nothing may be mounted in it.
+		killProcesses(before)
 		for _, group := range groups() {
 			_ = unix.Rmdir(filepath.Join(cgroupRoot, group))
 		}
@@ -133,6 +134,23 @@ func processList() []string {
 		lines = append(lines, fmt.Sprintf("process %d %s", stat.pid, stat.name))
 	}
 	return lines
+}
+
+// killProcesses ends those that a snapshot does not have.
+func killProcesses(snapshot []string) {
+	isOld := func(process string) bool { return slices.Contains(snapshot, process) }
+	for deadline := time.Now().Add(leakPatience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		processes := slices.DeleteFunc(processList(), isOld)
+		if len(processes) == 0 {
+			return
+		}
+		for _, process := range processes {
+			var pid int
+			if _, err := fmt.Sscanf(process, "process %d", &pid); err == nil {
+				_ = unix.Kill(pid, unix.SIGKILL) // it may just have ended
+			}
+		}
+	}
 }
 
 func links() []string {

@@ -70,8 +70,12 @@ func TestScriptsThatFail(t *testing.T) {
 		"leaves no route": "exec sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward'",
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := processList()
 			if !outcomeOf(t, script).failed {
 				t.Error("passes")
+			}
+			if diff := cmp.Diff(before, processList()); diff != "" {
+				t.Error("leaves processes to the next script:\n" + diff)
 			}
 		})
 	}
