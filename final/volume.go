@@ -26,7 +26,7 @@ func newVolumeCommand() *cli.Command {
 			Name:      "create",
 			Usage:     "make a volume, and print its name",
 			ArgsUsage: "[NAME]",
-			Action: func(_ context.Context, cmd *cli.Command) error {
+			Action: needArgs(0, 1, func(_ context.Context, cmd *cli.Command) error {
 				release, err := containers().HoldVolumes()
 				if err != nil {
 					return err
@@ -37,7 +37,7 @@ func newVolumeCommand() *cli.Command {
 					fmt.Println(v.Name)
 				}
 				return err
-			},
+			}),
 		}, {
 			Name:    "ls",
 			Aliases: []string{"list"},
