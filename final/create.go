@@ -101,7 +101,7 @@ func withHelp(action cli.ActionFunc) cli.ActionFunc {
 }
 
 // create makes the container that the command line describes. Whatever is wrong with that is
-// said before anything is made. A signal ends it early: it may have an image to unpack.
+// said before anything is made.
 func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*container.Container, error) {
 	if err := opts.parse(cmd); err != nil {
 		return nil, err
@@ -111,10 +111,8 @@ func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*contai
 			return nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", opts.cidfile)
 		}
 	}
-	ctx, stop := interruptible(ctx)
-	defer stop()
 	store := images()
-	if err := store.Unpack(ctx, cmd.Args().First()); err != nil {
+	if err := unpack(ctx, store, cmd.Args().First()); err != nil {
 		return nil, err
 	}
 	release, err := store.Hold(ctx)
@@ -139,6 +137,17 @@ func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*contai
 		}
 	}
 	return c, nil
+}
+
+// unpack has an archive unpacked that was put into the store by hand, if the image is only there as
+// that. A signal ends it early.
+func unpack(ctx context.Context, store *image.Store, name string) error {
+	if !store.IsPacked(name) {
+		return nil // and to listen for signals takes longer than to look
+	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	return store.Unpack(ctx, name)
 }
 
 // parse reads those flags that have to be read.

@@ -33,40 +33,52 @@ func newRunCommand() *cli.Command {
 			if opts.config.Terminal && !detach && opts.config.Interactive && !isTerminal(os.Stdin) {
 				return errors.New("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
 			}
-			c, err := create(ctx, cmd, &opts)
-			if err != nil {
-				return runError(err)
+			if detach || opts.config.Terminal {
+				return runWithShim(ctx, cmd, &opts, detach)
 			}
-			return run(c, detach)
+			return runHere(ctx, cmd, &opts)
 		})),
 	}
 }
 
-// run starts a new container. Without a terminal it is this process that waits for it; one in
-// the background, or with a terminal, which may be detached, has a shim.
-func run(c *container.Container, detach bool) error {
-	switch {
-	case detach:
-		if err := startShim(c, nil); err != nil {
-			return runError(orphaned(c, err))
-		}
-		fmt.Println(c.ID)
-		return nil
-	case c.Config.Terminal:
-		return runAttached(c)
-	default:
-		return runHere(c)
+// runWithShim runs a container that has a shim: one in the background, or with a terminal, which
+// may be detached.
+func runWithShim(ctx context.Context, cmd *cli.Command, opts *createOptions, detach bool) error {
+	c, err := create(ctx, cmd, opts)
+	if err != nil {
+		return runError(err)
 	}
+	if !detach {
+		return runAttached(c)
+	}
+	if err := startShim(c, nil); err != nil {
+		return runError(orphaned(c, err))
+	}
+	fmt.Println(c.ID)
+	return nil
 }
 
-// runHere waits for the container in this process.
-func runHere(c *container.Container) error {
-	attendance := container.Attendance{Direct: c.Config.AutoRemove, Tee: !c.Config.AutoRemove, Signals: catchSignals()}
+// runHere runs a container for which this process waits. From the beginning signals are for the
+// container: one that came before it runs would leave it behind.
+func runHere(ctx context.Context, cmd *cli.Command, opts *createOptions) error {
+	signals := aside(catchSignals)
+	c, err := create(ctx, cmd, opts)
+	if err != nil {
+		return runError(err)
+	}
+	attendance := container.Attendance{Direct: c.Config.AutoRemove, Tee: !c.Config.AutoRemove, Signals: signals()}
 	if c.Config.Interactive {
 		attendance.Stdin = os.Stdin
 	}
 	status, err := c.Run(attendance)
 	return exitWith(status, err)
+}
+
+// aside has something done while we go on. What it returns waits for the result.
+func aside[T any](do func() T) func() T {
+	done := make(chan T, 1)
+	go func() { done <- do() }()
+	return func() T { return <-done }
 }
 
 // orphaned removes a container with --rm that has no shim to do so.

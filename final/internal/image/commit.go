@@ -106,18 +106,26 @@ func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Read
 	return s.add(nil, image, ref)
 }
 
-// Unpack imports the archive that was put in by hand under this name, as Find does when it is asked
-// first. But who holds the store, as for Find, keeps it from removing what is left over.
-func (s *Store) Unpack(ctx context.Context, ref string) error {
+// IsPacked tells whether an image of this name is there only as an archive that was put in by hand.
+func (s *Store) IsPacked(ref string) bool {
 	r, err := parseReference(ref)
 	if err != nil || r.digest != "" {
-		return nil //nolint:nilerr // it may be an ID: Find knows
+		return false // it may be an ID: Find knows
 	}
-	if _, err = s.idOf(r.name()); errors.Is(err, fs.ErrNotExist) {
-		_, err = s.importArchive(ctx, r)
+	_, err = s.idOf(r.name())
+	return errors.Is(err, fs.ErrNotExist) && hasArchive(r)
+}
+
+// Unpack imports that archive, as Find does when it is asked first. But who holds the store, as for
+// Find, keeps it from removing what is left over.
+func (s *Store) Unpack(ctx context.Context, ref string) error {
+	r, err := parseReference(ref)
+	if err != nil {
+		return err
 	}
+	_, err = s.importArchive(ctx, r)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil // Find says so
 	}
 	return err
 }
