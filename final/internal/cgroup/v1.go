@@ -16,21 +16,26 @@ import (
 type v1 struct {
 	root        string
 	id          string
-	controllers []string // those that the machine has
+	controllers []string // those that have the group
 }
 
-func findV1(root, id string) *v1 {
+// groupV1 returns the group with those controllers that have this path.
+func groupV1(root, id, path string) *v1 {
 	g := &v1{root: root, id: id}
 	for _, controller := range []string{"memory", "cpu", "cpuset", "pids", "freezer"} {
-		if _, err := os.Stat(filepath.Join(root, controller)); err == nil {
+		if _, err := os.Stat(filepath.Join(root, controller, path)); err == nil {
 			g.controllers = append(g.controllers, controller)
 		}
 	}
 	return g
 }
 
+func findV1(root, id string) *v1 {
+	return groupV1(root, id, filepath.Join(parent, id))
+}
+
 func newV1(root, id string, limits Limits) (_ Group, err error) {
-	g := findV1(root, id)
+	g := groupV1(root, id, ".")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.Remove())
@@ -54,7 +59,7 @@ func newV1(root, id string, limits Limits) (_ Group, err error) {
 
 // idsV1 looks at all controllers: whoever made or removed a group may have been killed half way.
 func idsV1(root string) (ids []string, err error) {
-	for _, controller := range findV1(root, "").controllers {
+	for _, controller := range groupV1(root, "", parent).controllers {
 		names, err := groupsIn(filepath.Join(root, controller, parent))
 		if err != nil {
 			return nil, err
