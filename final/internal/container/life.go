@@ -269,8 +269,10 @@ func (c *Container) Remove(force, volumes bool) error {
 }
 
 // beginRemoval records that what follows has been begun.
-func (c *Container) beginRemoval() error {
-	err := c.update(func(c *Container) { c.Removing = true })
+func (c *Container) beginRemoval() (err error) {
+	if !c.Removing {
+		err = c.update(func(c *Container) { c.Removing = true })
+	}
 	fault.Point("remove-begun")
 	return err
 }

@@ -6,6 +6,7 @@
 package container
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,8 @@ type Container struct {
 	Endpoint *network.Endpoint `json:",omitempty"` // its place on a network, while it runs
 
 	store    *Store
-	attended bool // somebody waited for it when the record was read
+	attended bool   // somebody waited for it when the record was read
+	recorded []byte // the record as it was read, or written
 }
 
 // Config is what a container was made with: by the command line, or by the image.
@@ -128,9 +130,10 @@ const (
 // save writes the record into a directory, under another name until it is whole.
 func (c *Container) save(dir string) error {
 	data, err := json.MarshalIndent(c, "", "\t")
+	data = append(data, '\n')
 	file := filepath.Join(dir, recordFile)
 	if err == nil {
-		err = os.WriteFile(file+".new", append(data, '\n'), 0o600)
+		err = os.WriteFile(file+".new", data, 0o600)
 	}
 	if err == nil {
 		err = os.Rename(file+".new", file)
@@ -138,6 +141,7 @@ func (c *Container) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("recording the container: %w", err)
 	}
+	c.recorded = data
 	return nil
 }
 
@@ -149,26 +153,41 @@ func (c *Container) update(change func(*Container)) error {
 		return err
 	}
 	defer lock.Close()
-	now, err := c.store.read(c.ID)
+	data, err := os.ReadFile(c.path(recordFile))
 	if err != nil {
 		return err
 	}
-	change(now)
-	if err := now.save(c.Dir()); err != nil {
-		return err
+	if !bytes.Equal(data, c.recorded) {
+		now, err := c.store.parse(c.ID, data)
+		if err != nil {
+			return err
+		}
+		now.attended = c.attended
+		*c = *now
 	}
-	*c = *now
-	return nil
+	change(c)
+	return c.save(c.Dir())
 }
 
 // read returns the record of a container. Whether somebody waits for it is asked first: of one
 // for whom nobody does, the record says the last.
 func (s *Store) read(id string) (*Container, error) {
-	c := &Container{store: s, attended: isLocked(filepath.Join(s.containers(), id))}
+	attended := isLocked(filepath.Join(s.containers(), id))
 	data, err := os.ReadFile(filepath.Join(s.containers(), id, recordFile))
-	if err == nil {
-		err = json.Unmarshal(data, c)
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
 	}
+	c, err := s.parse(id, data)
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
+	}
+	c.attended = attended
+	return c, nil
+}
+
+func (s *Store) parse(id string, data []byte) (*Container, error) {
+	c := &Container{store: s, recorded: data}
+	err := json.Unmarshal(data, c)
 	switch {
 	case err != nil:
 	case c.ID != id:
@@ -176,10 +195,7 @@ func (s *Store) read(id string) (*Container, error) {
 	case c.Version > version:
 		err = fmt.Errorf("it is of version %d, and this program knows %d", c.Version, version)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
-	}
-	return c, nil
+	return c, err
 }
 
 // lockFile waits until no other process holds the lock on the file. Closing it gives the lock

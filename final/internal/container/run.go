@@ -55,6 +55,10 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	if err := c.clearGroup(); err != nil { // of a shim that was killed
 		return 0, err
 	}
+	// By this overlayfs knows a work directory whose volatile mount did not end in order.
+	if err := os.RemoveAll(c.path("work/work/incompat")); err != nil {
+		return 0, err
+	}
 
 	streams, spec, err := c.prepare(a)
 	if err != nil {
@@ -170,7 +174,7 @@ func (c *Container) spec() (*runtime.Spec, error) {
 		Command:  runtime.Command{Args: c.Command, Env: c.env(home, c.Config.Terminal), Dir: c.Config.Dir, User: user, Terminal: c.Config.Terminal},
 		Init:     c.Config.Init,
 		Hostname: c.Config.Hostname,
-		Root:     runtime.Overlay{Upper: c.path("upper"), Work: c.path("work"), Target: c.path("merged")},
+		Root:     runtime.Overlay{Upper: c.path("upper"), Work: c.path("work"), Target: c.Dir(), Volatile: c.Config.AutoRemove},
 		ReadOnly: c.Config.ReadOnly,
 		Tmpfs:    c.Config.Tmpfs,
 		Network:  runtime.Network{Host: c.Config.Network == network.Host},
@@ -280,7 +284,7 @@ func (c *Container) hasStarted(pid int) error {
 	}
 	endpoint := c.Endpoint
 	return c.update(func(c *Container) {
-		c.PID, c.PIDStart, c.Boot, c.Started, c.Finished = pid, start, runtime.BootID(), time.Now(), time.Time{}
+		c.PID, c.PIDStart, c.Boot, c.Started, c.Finished = pid, start, runtime.BootID(), time.Now().UTC(), time.Time{}
 		c.Status, c.Error, c.OOM, c.Paused, c.Endpoint = 0, "", false, false, endpoint
 	})
 }
@@ -304,7 +308,8 @@ func (c *Container) hasEnded(started bool, status int, end error) error {
 	fault.Point("run-undone")
 	oom := c.OOM
 	return c.update(func(c *Container) {
-		c.Status, c.Finished, c.Paused, c.OOM, c.Endpoint = status, time.Now(), false, oom, nil
+		c.Status, c.Finished, c.Paused, c.OOM, c.Endpoint = status, time.Now().UTC(), false, oom, nil
+		c.Removing = c.Config.AutoRemove // which is next
 		if end != nil {
 			c.Error = end.Error()
 		}

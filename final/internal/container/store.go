@@ -42,9 +42,9 @@ func (s *Store) making() string { return filepath.Join(s.containers(), ".making"
 // Create makes a container of what c says, with the volumes that it wants, and takes its name, or
 // finds one for it. The error says who has the name, if somebody has.
 func (s *Store) Create(c *Container) (err error) {
-	c.Version, c.Created, c.store = version, time.Now(), s
+	c.Version, c.Created, c.store = version, time.Now().UTC(), s
 	dir := filepath.Join(s.making(), c.ID)
-	for _, part := range []string{"upper", "work", "merged"} {
+	for _, part := range []string{"upper", "work"} {
 		if err := os.MkdirAll(filepath.Join(dir, part), 0o755); err != nil {
 			return fmt.Errorf("making the container's directory: %w", err)
 		}

@@ -82,7 +82,7 @@ func (s *Store) MakeVolume(name string, fill func(dir string) error) (*Volume, e
 	}
 	v, err := s.FindVolume(name)
 	if errors.As(err, &VolumeNotFoundError{}) {
-		v = &Volume{Version: version, Name: name, Created: time.Now(), Mountpoint: s.mountpoint(name)}
+		v = &Volume{Version: version, Name: name, Created: time.Now().UTC(), Mountpoint: s.mountpoint(name)}
 		err = s.makeVolume(v, fill)
 	}
 	if err != nil {
@@ -229,8 +229,7 @@ func (c *Container) makeMounts() (release func(), err error) {
 // copyOut copies what the image has at a path: a new volume begins with what it hides, and
 // belongs to the same user, as docker has it.
 func (c *Container) copyOut(path, to string) error {
-	mountPoint := filepath.Join(c.store.making(), c.ID, "merged")
-	return runtime.View(c.layers(), mountPoint, path, func(dir string) error {
+	return runtime.View(c.layers(), filepath.Join(c.store.making(), c.ID), path, func(dir string) error {
 		return image.Copy(context.Background(), dir, to)
 	})
 }

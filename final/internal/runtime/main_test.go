@@ -99,7 +99,7 @@ func image(t *testing.T) string {
 // newSpec is a container with everything but its command's streams.
 func newSpec(t *testing.T, args ...string) *Spec {
 	dir := t.TempDir()
-	for _, name := range []string{"upper", "work", "merged"} {
+	for _, name := range []string{"upper", "work"} {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
 	return &Spec{
@@ -107,7 +107,7 @@ func newSpec(t *testing.T, args ...string) *Spec {
 		Hostname: "box",
 		Root: Overlay{
 			Layers: []string{image(t)},
-			Upper:  filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Target: filepath.Join(dir, "merged"),
+			Upper:  filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Target: dir,
 		},
 	}
 }
@@ -186,7 +186,7 @@ func beParent() {
 	spec := &Spec{
 		Command: Command{Args: []string{"sleep", "1000"}, Env: []string{"PATH=/bin"}, User: User{UID: 7, GID: 7}},
 		Init:    os.Getenv("INIT") != "",
-		Root:    Overlay{Layers: []string{os.Args[1]}, Upper: os.Args[2] + "/upper", Work: os.Args[2] + "/work", Target: os.Args[2] + "/merged"},
+		Root:    Overlay{Layers: []string{os.Args[1]}, Upper: os.Args[2] + "/upper", Work: os.Args[2] + "/work", Target: os.Args[2]},
 	}
 	process, err := Start(spec)
 	if err != nil {

@@ -39,10 +39,11 @@ func (l *launch) makeMountsPrivate() {
 // overlayOptions is the overlay in the words of mount(2). Without redirects a layer means the
 // same over any other, as a committed one must.
 func (l *launch) overlayOptions(root Overlay) string {
-	options := func(layers []string) string {
-		return fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off,metacopy=off",
-			strings.Join(layers, ":"), escape(root.Upper), escape(root.Work))
+	rest := fmt.Sprintf(",upperdir=%s,workdir=%s,redirect_dir=off,metacopy=off", escape(root.Upper), escape(root.Work))
+	if root.Volatile {
+		rest += ",volatile"
 	}
+	options := func(layers []string) string { return "lowerdir=" + strings.Join(layers, ":") + rest }
 	var layers []string
 	for _, layer := range root.Layers {
 		layers = append(layers, escape(layer))

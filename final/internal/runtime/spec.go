@@ -69,7 +69,10 @@ type Overlay struct {
 	Layers []string // the topmost first
 	Upper  string   // what differs from the image
 	Work   string   // the kernel's own, on Upper's file system
-	Target string   // an empty directory to mount it on
+	Target string   // a directory to mount it on, where it hides what is there
+	// Volatile has the end of the container not wait until the whole file system that Upper is on
+	// is written to the disk. A power failure may then leave Upper, or Work, half written.
+	Volatile bool
 }
 
 // Volume is a file or a directory of the host that the container sees as well.

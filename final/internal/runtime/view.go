@@ -14,7 +14,7 @@ import (
 )
 
 // View has do see what is at a path in a container of these layers, the topmost first. mountPoint
-// is an empty directory, on which nobody else sees anything. If there is no such directory, do
+// is a directory, on which nobody else sees anything. If there is no such directory, do
 // is not called. It must not leave its goroutine.
 func View(layers []string, mountPoint, path string, do func(dir string) error) error {
 	done := make(chan error)
