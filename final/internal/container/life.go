@@ -268,13 +268,14 @@ func (c *Container) Remove(force, volumes bool) error {
 	return c.remove(volumes)
 }
 
-// beginRemoval records that what follows has been begun.
-func (c *Container) beginRemoval() (err error) {
-	if !c.Removing {
-		err = c.update(func(c *Container) { c.Removing = true })
+// beginRemoval records that what follows has been begun, which may be so already.
+func (c *Container) beginRemoval() error {
+	err := os.Rename(c.path(recordFile), c.path(removingFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the container: %w", err)
 	}
 	fault.Point("remove-begun")
-	return err
+	return nil
 }
 
 // takeOver waits for the lock of whoever still has to do with the container.
@@ -338,7 +339,7 @@ func (c *Container) removeFiles() error {
 		return fmt.Errorf("removing the container: %w", err)
 	}
 	for _, entry := range entries {
-		if entry.Name() == recordFile {
+		if entry.Name() == removingFile {
 			continue
 		}
 		if err := os.RemoveAll(c.path(entry.Name())); err != nil {

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,8 +50,8 @@ type Container struct {
 	Status   int               // its exit status
 	Error    string            // what there is to say about its end besides
 	OOM      bool              // the kernel killed some of it for want of memory
-	Removing bool              // somebody has begun to remove it
 	Endpoint *network.Endpoint `json:",omitempty"` // its place on a network, while it runs
+	Removing bool              `json:"-"`          // somebody has begun to remove it
 
 	store    *Store
 	attended bool   // somebody waited for it when the record was read
@@ -123,8 +124,9 @@ func (c *Container) LogPath() string { return c.path("log.json") }
 func (c *Container) Upper() string { return c.path("upper") }
 
 const (
-	recordFile = "container.json"
-	lockName   = "lock" // of a file: whoever changes the record has it locked
+	recordFile   = "container.json"
+	removingFile = "removing.json" // the record, when somebody has begun to remove the container
+	lockName     = "lock"          // of a file: whoever changes the record has it locked
 )
 
 // save writes the record into a directory, under another name until it is whole.
@@ -174,6 +176,10 @@ func (c *Container) update(change func(*Container)) error {
 func (s *Store) read(id string) (*Container, error) {
 	attended := isLocked(filepath.Join(s.containers(), id))
 	data, err := os.ReadFile(filepath.Join(s.containers(), id, recordFile))
+	removing := errors.Is(err, fs.ErrNotExist)
+	if removing {
+		data, err = os.ReadFile(filepath.Join(s.containers(), id, removingFile))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
 	}
@@ -181,7 +187,7 @@ func (s *Store) read(id string) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
 	}
-	c.attended = attended
+	c.attended, c.Removing = attended, removing
 	return c, nil
 }
 

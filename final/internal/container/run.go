@@ -50,6 +50,9 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 		return 0, fmt.Errorf("container %s is running, or being removed: %w", c.ShortID(), err)
 	}
 	defer own.Close()
+	if _, err := os.Stat(c.path(recordFile)); err != nil {
+		return 0, fmt.Errorf("container %s is being removed", c.ID)
+	}
 	defer undo(&err, c.removeIfAsked)
 	fault.Point("run-locked")
 	if err := c.clearGroup(); err != nil { // of a shim that was killed
@@ -299,17 +302,17 @@ func (c *Container) explain(err error, group cgroup.Group) error {
 	return errors.Join(err, oomErr)
 }
 
-// hasEnded records how the command has ended, if it ever ran. It comes when all else is undone: a
-// record without an end says that there may be something to clear up.
+// hasEnded records how the command has ended, if it ever ran and nobody is about to remove the
+// container. It comes when all else is undone: a record without an end says that there may be
+// something to clear up.
 func (c *Container) hasEnded(started bool, status int, end error) error {
-	if !started {
+	fault.Point("run-undone")
+	if !started || c.Config.AutoRemove {
 		return nil
 	}
-	fault.Point("run-undone")
 	oom := c.OOM
 	return c.update(func(c *Container) {
 		c.Status, c.Finished, c.Paused, c.OOM, c.Endpoint = status, time.Now().UTC(), false, oom, nil
-		c.Removing = c.Config.AutoRemove // which is next
 		if end != nil {
 			c.Error = end.Error()
 		}

@@ -326,6 +326,9 @@ func (c *Container) Rename(name string) error {
 	if err != nil {
 		return err
 	}
+	if old.Removing {
+		return fmt.Errorf("container %s is being removed", old.ID)
+	}
 	if name == old.Name {
 		return errors.New("renaming a container with the same name as its current name")
 	}
