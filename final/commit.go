@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"strings"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v3"
 
 	"github.com/lixd/mydocker/final/internal/container"
 	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 func newCommitCommand() *cli.Command {
@@ -63,7 +63,7 @@ func newCommitCommand() *cli.Command {
 }
 
 // configOf is the image's config with what the container was made with in its place.
-func configOf(c *container.Container, config ocispec.ImageConfig) ocispec.ImageConfig {
+func configOf(c *container.Container, config oci.ImageConfig) oci.ImageConfig {
 	config.Entrypoint, config.Cmd = c.Config.Entrypoint, c.Command[len(c.Config.Entrypoint):]
 	config.Env = c.Config.Env
 	config.WorkingDir, config.User = c.Config.Dir, c.Config.User

@@ -13,11 +13,11 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // interruptible is a context that ends with a signal: what is half made then is removed.
@@ -67,7 +67,7 @@ func imageUses() ([]image.Use, error) {
 	all, err := containers().List()
 	var uses []image.Use
 	for _, c := range all {
-		use := image.Use{Container: c.ID, Running: c.IsRunning(), Image: digest.Digest(c.ImageID)}
+		use := image.Use{Container: c.ID, Running: c.IsRunning(), Image: oci.Digest(c.ImageID)}
 		for _, layer := range c.Config.Layers {
 			use.Layers = append(use.Layers, filepath.Join(stateDir(), layer))
 		}

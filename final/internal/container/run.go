@@ -58,7 +58,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	if err := c.clearGroup(); err != nil { // of a shim that was killed
 		return 0, err
 	}
-	// By this overlayfs knows a work directory whose volatile mount did not end in order.
+	// Overlayfs does not take a work directory again that was mounted volatile.
 	if err := os.RemoveAll(c.path("work/work/incompat")); err != nil {
 		return 0, err
 	}

@@ -11,12 +11,12 @@ import (
 	"strconv"
 	"strings"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // instructions are those of a Dockerfile that change nothing but the configuration. Each is
 // given what follows its name.
-var instructions = map[string]func(c *ocispec.ImageConfig, rest string) error{
+var instructions = map[string]func(c *oci.ImageConfig, rest string) error{
 	"CMD":        setCmd,
 	"ENTRYPOINT": setEntrypoint,
 	"ENV":        setEnv,
@@ -30,7 +30,7 @@ var instructions = map[string]func(c *ocispec.ImageConfig, rest string) error{
 
 // applyChanges carries out the instructions given to commit and import with -c. See
 // https://docs.docker.com/reference/dockerfile/.
-func applyChanges(c *ocispec.ImageConfig, changes []string) error {
+func applyChanges(c *oci.ImageConfig, changes []string) error {
 	var hasCmd, hasEntrypoint bool
 	for _, change := range changes {
 		change = strings.TrimSpace(change)
@@ -68,18 +68,18 @@ func command(rest string) []string {
 	return []string{"/bin/sh", "-c", rest}
 }
 
-func setCmd(c *ocispec.ImageConfig, rest string) error {
+func setCmd(c *oci.ImageConfig, rest string) error {
 	c.Cmd = command(rest)
 	return nil
 }
 
-func setEntrypoint(c *ocispec.ImageConfig, rest string) error {
+func setEntrypoint(c *oci.ImageConfig, rest string) error {
 	c.Entrypoint = command(rest)
 	return nil
 }
 
 // setEnv understands NAME=VALUE, as often as you like, and NAME VALUE.
-func setEnv(c *ocispec.ImageConfig, rest string) error {
+func setEnv(c *oci.ImageConfig, rest string) error {
 	pairs, err := keysAndValues(rest, c.Env)
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func setEnv(c *ocispec.ImageConfig, rest string) error {
 	return nil
 }
 
-func setLabels(c *ocispec.ImageConfig, rest string) error {
+func setLabels(c *oci.ImageConfig, rest string) error {
 	pairs, err := keysAndValues(rest, c.Env)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func setLabels(c *ocispec.ImageConfig, rest string) error {
 }
 
 // setExposed understands PORT, FROM-TO, and each of them with /PROTOCOL.
-func setExposed(c *ocispec.ImageConfig, rest string) error {
+func setExposed(c *oci.ImageConfig, rest string) error {
 	ports, err := splitWords(rest, c.Env)
 	if err != nil {
 		return err
@@ -136,18 +136,18 @@ func setExposed(c *ocispec.ImageConfig, rest string) error {
 	return nil
 }
 
-func setStopSignal(c *ocispec.ImageConfig, rest string) (err error) {
+func setStopSignal(c *oci.ImageConfig, rest string) (err error) {
 	c.StopSignal, err = oneWord(rest, c.Env)
 	return err
 }
 
-func setUser(c *ocispec.ImageConfig, rest string) (err error) {
+func setUser(c *oci.ImageConfig, rest string) (err error) {
 	c.User, err = oneWord(rest, c.Env)
 	return err
 }
 
 // setVolumes understands an array in JSON, and words.
-func setVolumes(c *ocispec.ImageConfig, rest string) error {
+func setVolumes(c *oci.ImageConfig, rest string) error {
 	var volumes []string
 	if json.Unmarshal([]byte(rest), &volumes) != nil {
 		var err error
@@ -166,7 +166,7 @@ func setVolumes(c *ocispec.ImageConfig, rest string) error {
 }
 
 // setWorkingDir takes a relative path as one from the directory so far.
-func setWorkingDir(c *ocispec.ImageConfig, rest string) error {
+func setWorkingDir(c *oci.ImageConfig, rest string) error {
 	dir, err := oneWord(rest, c.Env)
 	if err != nil {
 		return err

@@ -4,38 +4,39 @@ import (
 	"strings"
 	"testing"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 func TestApplyChanges(t *testing.T) {
-	base := func() ocispec.ImageConfig {
-		return ocispec.ImageConfig{Env: []string{"PATH=/bin", "A=1"}, Cmd: []string{"old"}, WorkingDir: "/srv", Labels: map[string]string{"a": "b"}}
+	base := func() oci.ImageConfig {
+		return oci.ImageConfig{Env: []string{"PATH=/bin", "A=1"}, Cmd: []string{"old"}, WorkingDir: "/srv", Labels: map[string]string{"a": "b"}}
 	}
 	for _, c := range []struct {
 		changes string
-		want    func(c *ocispec.ImageConfig)
+		want    func(c *oci.ImageConfig)
 	}{
-		{`CMD ["a", "b c"]`, func(c *ocispec.ImageConfig) { c.Cmd = []string{"a", "b c"} }},
-		{`cmd echo $A "x"`, func(c *ocispec.ImageConfig) { c.Cmd = []string{"/bin/sh", "-c", `echo $A "x"`} }},
-		{`CMD []`, func(c *ocispec.ImageConfig) { c.Cmd = []string{} }},
-		{`ENTRYPOINT ["e"]`, func(c *ocispec.ImageConfig) { c.Entrypoint, c.Cmd = []string{"e"}, nil }},
-		{"ENTRYPOINT [\"e\"]\x01CMD [\"c\"]", func(c *ocispec.ImageConfig) { c.Entrypoint, c.Cmd = []string{"e"}, []string{"c"} }},
-		{`ENV A=2 B="x y" C=p\ q D='$A' E=${A}z F=$`, func(c *ocispec.ImageConfig) {
+		{`CMD ["a", "b c"]`, func(c *oci.ImageConfig) { c.Cmd = []string{"a", "b c"} }},
+		{`cmd echo $A "x"`, func(c *oci.ImageConfig) { c.Cmd = []string{"/bin/sh", "-c", `echo $A "x"`} }},
+		{`CMD []`, func(c *oci.ImageConfig) { c.Cmd = []string{} }},
+		{`ENTRYPOINT ["e"]`, func(c *oci.ImageConfig) { c.Entrypoint, c.Cmd = []string{"e"}, nil }},
+		{"ENTRYPOINT [\"e\"]\x01CMD [\"c\"]", func(c *oci.ImageConfig) { c.Entrypoint, c.Cmd = []string{"e"}, []string{"c"} }},
+		{`ENV A=2 B="x y" C=p\ q D='$A' E=${A}z F=$`, func(c *oci.ImageConfig) {
 			c.Env = []string{"PATH=/bin", "A=2", "B=x y", "C=p q", "D=$A", "E=1z", "F=$"}
 		}},
-		{`ENV PATH=$PATH:/sbin`, func(c *ocispec.ImageConfig) { c.Env = []string{"A=1", "PATH=/bin:/sbin"} }},
-		{`ENV B x y`, func(c *ocispec.ImageConfig) { c.Env = append(c.Env, "B=x y") }},
-		{`EXPOSE 80 53/udp 8000-8001`, func(c *ocispec.ImageConfig) {
+		{`ENV PATH=$PATH:/sbin`, func(c *oci.ImageConfig) { c.Env = []string{"A=1", "PATH=/bin:/sbin"} }},
+		{`ENV B x y`, func(c *oci.ImageConfig) { c.Env = append(c.Env, "B=x y") }},
+		{`EXPOSE 80 53/udp 8000-8001`, func(c *oci.ImageConfig) {
 			c.ExposedPorts = map[string]struct{}{"80/tcp": {}, "53/udp": {}, "8000/tcp": {}, "8001/tcp": {}}
 		}},
-		{`LABEL a=c "d e"=f`, func(c *ocispec.ImageConfig) { c.Labels = map[string]string{"a": "c", "d e": "f"} }},
-		{`USER nobody:1`, func(c *ocispec.ImageConfig) { c.User = "nobody:1" }},
-		{`VOLUME /a /b`, func(c *ocispec.ImageConfig) { c.Volumes = map[string]struct{}{"/a": {}, "/b": {}} }},
-		{`VOLUME ["/a b"]`, func(c *ocispec.ImageConfig) { c.Volumes = map[string]struct{}{"/a b": {}} }},
-		{`WORKDIR x/../y`, func(c *ocispec.ImageConfig) { c.WorkingDir = "/srv/y" }},
-		{` workdir	/z/ `, func(c *ocispec.ImageConfig) { c.WorkingDir = "/z" }},
-		{`STOPSIGNAL SIGINT`, func(c *ocispec.ImageConfig) { c.StopSignal = "SIGINT" }},
+		{`LABEL a=c "d e"=f`, func(c *oci.ImageConfig) { c.Labels = map[string]string{"a": "c", "d e": "f"} }},
+		{`USER nobody:1`, func(c *oci.ImageConfig) { c.User = "nobody:1" }},
+		{`VOLUME /a /b`, func(c *oci.ImageConfig) { c.Volumes = map[string]struct{}{"/a": {}, "/b": {}} }},
+		{`VOLUME ["/a b"]`, func(c *oci.ImageConfig) { c.Volumes = map[string]struct{}{"/a b": {}} }},
+		{`WORKDIR x/../y`, func(c *oci.ImageConfig) { c.WorkingDir = "/srv/y" }},
+		{` workdir	/z/ `, func(c *oci.ImageConfig) { c.WorkingDir = "/z" }},
+		{`STOPSIGNAL SIGINT`, func(c *oci.ImageConfig) { c.StopSignal = "SIGINT" }},
 	} {
 		got, want := base(), base()
 		require.NoError(t, applyChanges(&got, strings.Split(c.changes, "\x01")), c.changes)
@@ -72,7 +73,7 @@ func FuzzApplyChanges(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, change string) {
-		c := ocispec.ImageConfig{Env: []string{"B=1"}}
+		c := oci.ImageConfig{Env: []string{"B=1"}}
 		if applyChanges(&c, []string{change}) != nil {
 			return
 		}

@@ -16,18 +16,18 @@ import (
 	"slices"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // CommitOptions say what Commit makes an image of.
 type CommitOptions struct {
-	Parent    *Image              // what the container was started from; FromConfig has it if it was removed
-	Upper     string              // the directory overlayfs wrote the changes to; nobody may write to it meanwhile
-	Config    ocispec.ImageConfig // the container's, before Changes
-	Changes   []string            // instructions of a Dockerfile, as commit -c takes them
-	Ref       string              // the new image's name, or empty
+	Parent    *Image          // what the container was started from; FromConfig has it if it was removed
+	Upper     string          // the directory overlayfs wrote the changes to; nobody may write to it meanwhile
+	Config    oci.ImageConfig // the container's, before Changes
+	Changes   []string        // instructions of a Dockerfile, as commit -c takes them
+	Ref       string          // the new image's name, or empty
 	Author    string
 	Message   string
 	CreatedBy string // what the container ran
@@ -56,7 +56,7 @@ func (s *Store) Commit(ctx context.Context, o CommitOptions) (*Image, error) {
 	image.Created, image.Author, image.Config = &now, o.Author, o.Config
 	image.RootFS.DiffIDs = append(slices.Clone(image.RootFS.DiffIDs), layer.DiffID)
 	image.History = append(slices.Clone(image.History),
-		ocispec.History{Created: &now, CreatedBy: o.CreatedBy, Author: o.Author, Comment: o.Message})
+		oci.History{Created: &now, CreatedBy: o.CreatedBy, Author: o.Author, Comment: o.Message})
 	return s.add(o.Parent.Raw, image, o.Ref)
 }
 
@@ -71,11 +71,11 @@ func (s *Store) Import(ctx context.Context, archive io.Reader, ref string, chang
 
 func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Reader, ref string, changes []string, message string) (*Image, error) {
 	created = created.UTC()
-	image := ocispec.Image{
+	image := oci.Image{
 		Created:  &created,
-		Platform: ocispec.Platform{Architecture: runtime.GOARCH, OS: "linux"},
-		RootFS:   ocispec.RootFS{Type: "layers"},
-		History:  []ocispec.History{{Created: &created, Comment: message}},
+		Platform: oci.Platform{Architecture: runtime.GOARCH, OS: "linux"},
+		RootFS:   oci.RootFS{Type: "layers"},
+		History:  []oci.History{{Created: &created, Comment: message}},
 	}
 	if err := checkRef(ref); err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Read
 	if err != nil {
 		return nil, err
 	}
-	image.RootFS.DiffIDs = []digest.Digest{layer.DiffID}
+	image.RootFS.DiffIDs = []oci.Digest{layer.DiffID}
 	return s.add(nil, image, ref)
 }
 
@@ -132,7 +132,7 @@ func (s *Store) Unpack(ctx context.Context, ref string) error {
 
 // importArchive imports the archive that was put into the store by hand, if there is one of this
 // name. Several that want it at once wait for the first.
-func (s *Store) importArchive(ctx context.Context, r reference) (digest.Digest, error) {
+func (s *Store) importArchive(ctx context.Context, r reference) (oci.Digest, error) {
 	if !hasArchive(r) {
 		return "", fs.ErrNotExist
 	}
@@ -181,7 +181,7 @@ func checkRef(ref string) error {
 }
 
 // add adds an image, whose layers are there, and names it.
-func (s *Store) add(parent []byte, image ocispec.Image, ref string) (*Image, error) {
+func (s *Store) add(parent []byte, image oci.Image, ref string) (*Image, error) {
 	raw, err := encodeConfig(parent, image)
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (s *Store) add(parent []byte, image ocispec.Image, ref string) (*Image, err
 
 // encodeConfig writes a configuration. What its parent's has that the OCI specification does not
 // know, such as docker's HEALTHCHECK and ONBUILD, is kept.
-func encodeConfig(parent []byte, image ocispec.Image) ([]byte, error) {
+func encodeConfig(parent []byte, image oci.Image) ([]byte, error) {
 	var below struct{ Config json.RawMessage }
 	if parent != nil {
 		if err := json.Unmarshal(parent, &below); err != nil {
@@ -203,7 +203,7 @@ func encodeConfig(parent []byte, image ocispec.Image) ([]byte, error) {
 		}
 	}
 	config, err := overJSON(below.Config, image.Config,
-		"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal", "ArgsEscaped")
+		"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal")
 	if err != nil {
 		return nil, err
 	}

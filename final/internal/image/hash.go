@@ -6,7 +6,7 @@ import (
 	"crypto/sha256"
 	"hash"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // hasher computes the digest of what is written to it, on a goroutine of its own: hashing takes
@@ -62,9 +62,9 @@ func (h *hasher) Write(p []byte) (int, error) {
 }
 
 // sum returns the digest of all that was written, and how much that was.
-func (h *hasher) sum() (digest.Digest, int64) {
+func (h *hasher) sum() (oci.Digest, int64) {
 	h.full <- h.buffer
 	close(h.full)
 	<-h.done
-	return digest.NewDigest(digest.SHA256, h.hash), h.written
+	return oci.NewDigest(h.hash.Sum(nil)), h.written
 }

@@ -18,9 +18,10 @@ import (
 	"testing"
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // need skips a test that cannot run here, or fails it where nothing may be skipped.
@@ -481,7 +482,7 @@ func TestCommitConfig(t *testing.T) {
 	require.Contains(t, string(image.Raw), `"Healthcheck":{"Test":["CMD","true"]}`)
 	require.Contains(t, string(image.Raw), `"os.version":"7"`)
 	require.NotContains(t, string(image.Raw), `"container"`)
-	require.Equal(t, ocispec.ImageConfig{Env: []string{"A=1", "B=1"}, Entrypoint: []string{"/bin/x"}, User: "1:2"}, image.Config.Config)
+	require.Equal(t, oci.ImageConfig{Env: []string{"A=1", "B=1"}, Entrypoint: []string{"/bin/x"}, User: "1:2"}, image.Config.Config)
 	require.Equal(t, "he", image.Config.Author)
 	require.Nil(t, base.Config.Config.Entrypoint)
 

@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // recordVersion is the version of layer.json that this program writes.
@@ -24,16 +24,16 @@ const recordVersion = 1
 
 // layerRecord is what layer.json says.
 type layerRecord struct {
-	Version int           `json:"version"`
-	DiffID  digest.Digest `json:"diffID"`           // of the layer as an uncompressed archive
-	Size    int64         `json:"size"`             // bytes in its files
-	Packed  int64         `json:"packed,omitempty"` // bytes of the archive, if pack makes the one with this DiffID
+	Version int        `json:"version"`
+	DiffID  oci.Digest `json:"diffID"`           // of the layer as an uncompressed archive
+	Size    int64      `json:"size"`             // bytes in its files
+	Packed  int64      `json:"packed,omitempty"` // bytes of the archive, if pack makes the one with this DiffID
 }
 
 // layer is a directory with a layer's files, and what is known about it.
 type layer struct{ dir string }
 
-func (s *Store) layer(id digest.Digest) layer {
+func (s *Store) layer(id oci.Digest) layer {
 	return layer{filepath.Join(s.layersDir(), id.Encoded())}
 }
 
@@ -151,7 +151,7 @@ func (s *Store) removeTemporaries() error {
 
 // removeUnused removes the layers that no image has and none of the given directories is, and
 // returns their DiffIDs. The caller has the store alone.
-func (s *Store) removeUnused(inUse []string) (removed []digest.Digest, err error) {
+func (s *Store) removeUnused(inUse []string) (removed []oci.Digest, err error) {
 	used := map[string]bool{}
 	for _, dir := range inUse {
 		used[dir] = true
@@ -180,7 +180,7 @@ func (s *Store) removeUnused(inUse []string) (removed []digest.Digest, err error
 		return nil, fmt.Errorf("reading the layers: %w", err)
 	}
 	for _, entry := range entries {
-		id := digest.Digest(digestPrefix + entry.Name())
+		id := oci.Digest(digestPrefix + entry.Name())
 		if !isDigest(string(id)) || used[s.layer(id).files()] {
 			continue
 		}
@@ -193,7 +193,7 @@ func (s *Store) removeUnused(inUse []string) (removed []digest.Digest, err error
 }
 
 // removeLayer renames a layer before it deletes it, so that none is there in part.
-func (s *Store) removeLayer(id digest.Digest) error {
+func (s *Store) removeLayer(id oci.Digest) error {
 	doomed := filepath.Join(s.layersDir(), newName())
 	if err := os.Rename(s.layer(id).dir, doomed); err != nil {
 		return fmt.Errorf("removing layer %s: %w", id, err)

@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/opencontainers/go-digest"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // none is what docker prints where there is nothing.
@@ -22,8 +23,8 @@ const none = "<none>"
 
 // Row is a line of images.
 type Row struct {
-	Repository, Tag string        // <none> without a name
-	ID              digest.Digest // empty for an archive that nobody has used yet
+	Repository, Tag string     // <none> without a name
+	ID              oci.Digest // empty for an archive that nobody has used yet
 	Created         time.Time
 	Size            int64 // bytes in the files of all layers
 	Labels          map[string]string
@@ -154,7 +155,7 @@ func (s *Store) unusedArchives() (rows []Row, err error) {
 
 // Step is a line of history: what made a part of an image.
 type Step struct {
-	ID        digest.Digest // of the image, in the first line only
+	ID        oci.Digest // of the image, in the first line only
 	Created   time.Time
 	CreatedBy string
 	Size      int64 // bytes in the files of the layer

@@ -12,13 +12,12 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // Loaded is one image that Load added.
 type Loaded struct {
-	ID    digest.Digest
+	ID    oci.Digest
 	Names []string // that it got
 }
 
@@ -40,7 +39,7 @@ type described struct {
 // blob is a part of an image: a file of the archive, and the digest it is said to have.
 type blob struct {
 	file   string
-	digest digest.Digest // empty if docker's format does not say
+	digest oci.Digest // empty if docker's format does not say
 }
 
 // Load adds the images of an archive as docker save, skopeo and podman make them: in docker's
@@ -105,7 +104,7 @@ func describeDocker(a *archive) (images []described, err error) {
 		image := described{names: m.RepoTags, config: blob{file: m.Config}}
 		// The configuration's name is its digest: HEX.json of old, blobs/sha256/HEX today.
 		if id := digestPrefix + strings.TrimSuffix(path.Base(m.Config), ".json"); isDigest(id) {
-			image.config.digest = digest.Digest(id)
+			image.config.digest = oci.Digest(id)
 		}
 		for _, layer := range m.Layers {
 			image.layers = append(image.layers, blob{file: layer})
@@ -117,9 +116,9 @@ func describeDocker(a *archive) (images []described, err error) {
 
 // manifest is a manifest or an index of the OCI image layout: what is in it tells which.
 type manifest struct {
-	Manifests []ocispec.Descriptor
-	Config    ocispec.Descriptor
-	Layers    []ocispec.Descriptor
+	Manifests []oci.Descriptor
+	Config    oci.Descriptor
+	Layers    []oci.Descriptor
 }
 
 // describeLayout returns the images of an OCI image layout: those that have names, or else
@@ -129,7 +128,7 @@ func describeLayout(a *archive) ([]described, error) {
 	if err := a.readJSON("index.json", &index); err != nil {
 		return nil, err
 	}
-	chosen := map[digest.Digest]int{} // what was described, by its manifest
+	chosen := map[oci.Digest]int{} // what was described, by its manifest
 	var images []described
 	for _, d := range index.Manifests {
 		name := nameOf(d)
@@ -161,11 +160,11 @@ func describeLayout(a *archive) ([]described, error) {
 
 // nameOf returns the name that a descriptor's annotations give an image. That of the OCI
 // specification may be a tag alone, which names nothing.
-func nameOf(d ocispec.Descriptor) string {
+func nameOf(d oci.Descriptor) string {
 	if name := d.Annotations["io.containerd.image.name"]; name != "" {
 		return name
 	}
-	if name := d.Annotations[ocispec.AnnotationRefName]; strings.ContainsAny(name, ":/") {
+	if name := d.Annotations[oci.AnnotationRefName]; strings.ContainsAny(name, ":/") {
 		return name
 	}
 	return ""
@@ -174,7 +173,7 @@ func nameOf(d ocispec.Descriptor) string {
 // maxDepth is how deep an index may be in indexes.
 const maxDepth = 4
 
-func describeManifest(a *archive, d ocispec.Descriptor, depth int) (described, error) {
+func describeManifest(a *archive, d oci.Descriptor, depth int) (described, error) {
 	b, err := blobOf(d)
 	if err != nil {
 		return described{}, err
@@ -212,7 +211,7 @@ func describeManifest(a *archive, d ocispec.Descriptor, depth int) (described, e
 }
 
 // choosePlatform returns the descriptor of the image for this machine, or the only one.
-func choosePlatform(descriptors []ocispec.Descriptor) (ocispec.Descriptor, error) {
+func choosePlatform(descriptors []oci.Descriptor) (oci.Descriptor, error) {
 	if len(descriptors) == 1 {
 		return descriptors[0], nil
 	}
@@ -228,10 +227,10 @@ func choosePlatform(descriptors []ocispec.Descriptor) (ocispec.Descriptor, error
 			has = append(has, d.Platform.OS+"/"+d.Platform.Architecture)
 		}
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("the archive has no image for linux/%s (it has: %s)", runtime.GOARCH, strings.Join(has, " "))
+	return oci.Descriptor{}, fmt.Errorf("the archive has no image for linux/%s (it has: %s)", runtime.GOARCH, strings.Join(has, " "))
 }
 
-func blobOf(d ocispec.Descriptor) (blob, error) {
+func blobOf(d oci.Descriptor) (blob, error) {
 	if !isDigest(string(d.Digest)) {
 		return blob{}, fmt.Errorf("%q is no digest that mydocker knows", d.Digest)
 	}
@@ -243,13 +242,13 @@ func readVerified(a *archive, b blob) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found := digest.FromBytes(data); b.digest != "" && found != b.digest {
+	if found := oci.FromBytes(data); b.digest != "" && found != b.digest {
 		return nil, mismatch(b.file, found, b.digest)
 	}
 	return data, nil
 }
 
-func mismatch(what string, found, wanted digest.Digest) error {
+func mismatch(what string, found, wanted oci.Digest) error {
 	return fmt.Errorf("verifying %s: its digest is %s, not %s", what, found, wanted)
 }
 
@@ -291,7 +290,7 @@ func (s *Store) loadImage(ctx context.Context, a *archive, image described, prog
 	return loaded, nil
 }
 
-func checkPlatform(image ocispec.Image, layers int) error {
+func checkPlatform(image oci.Image, layers int) error {
 	if len(image.RootFS.DiffIDs) == 0 {
 		return errors.New("the image has no layers")
 	}
@@ -304,7 +303,7 @@ func checkPlatform(image ocispec.Image, layers int) error {
 	return nil
 }
 
-func (s *Store) loadLayer(ctx context.Context, a *archive, b blob, id digest.Digest, progress Progress) error {
+func (s *Store) loadLayer(ctx context.Context, a *archive, b blob, id oci.Digest, progress Progress) error {
 	section, err := a.open(b.file)
 	if err != nil {
 		return err
@@ -319,7 +318,7 @@ func (s *Store) loadLayer(ctx context.Context, a *archive, b blob, id digest.Dig
 
 // unpackVerified unpacks a layer, and checks on the way that it has the digests that it should
 // have: as it is in the archive, and uncompressed.
-func unpackVerified(ctx context.Context, r io.Reader, files string, b blob, id digest.Digest) (size int64, err error) {
+func unpackVerified(ctx context.Context, r io.Reader, files string, b blob, id oci.Digest) (size int64, err error) {
 	if b.digest == "" || b.digest == id {
 		return unpackHashed(ctx, r, files, id)
 	}
@@ -332,7 +331,7 @@ func unpackVerified(ctx context.Context, r io.Reader, files string, b blob, id d
 	return size, err
 }
 
-func unpackHashed(ctx context.Context, r io.Reader, files string, id digest.Digest) (size int64, err error) {
+func unpackHashed(ctx context.Context, r io.Reader, files string, id oci.Digest) (size int64, err error) {
 	stream, err := decompress(contextReader{ctx, r})
 	if err != nil {
 		return 0, err

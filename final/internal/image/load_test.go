@@ -15,9 +15,9 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // skopeo runs skopeo in a directory of its own.
@@ -135,8 +135,8 @@ func dockerArchive(t testing.TB, name string, change func(files map[string][]byt
 	t.Helper()
 	layer := tarOf(t, file{name: "bin/", header: tarHeaderUser()}, file{name: "bin/sh", content: "#!"})
 	config := fmt.Appendf(nil, `{"architecture":%q,"os":"linux","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":[%q]}}`,
-		runtime.GOARCH, digest.FromBytes(layer))
-	id := digest.FromBytes(config).Encoded()
+		runtime.GOARCH, oci.FromBytes(layer))
+	id := oci.FromBytes(config).Encoded()
 	files := map[string][]byte{
 		"layer.tar":     layer,
 		id + ".json":    config,
@@ -198,7 +198,7 @@ func TestLoadRefuses(t *testing.T) {
 		"there is no a/layer.tar in the archive":                    func(files map[string][]byte) { delete(files, "layer.tar") },
 		`"sha256:../../x" is no digest of a layer`:                  hostileConfig(`{"os":"linux","rootfs":{"diff_ids":["sha256:../../x"]}}`),
 		"the image has no layers":                                   hostileConfig(`{"os":"linux"}`),
-		"the image is for windows":                                  hostileConfig(fmt.Sprintf(`{"os":"windows","rootfs":{"diff_ids":[%q]}}`, digest.FromString("x"))),
+		"the image is for windows":                                  hostileConfig(fmt.Sprintf(`{"os":"windows","rootfs":{"diff_ids":[%q]}}`, oci.FromBytes([]byte("x")))),
 		"reading the image's configuration: unexpected end of JSON": hostileConfig(`{"os":`),
 	} {
 		t.Run(message, func(t *testing.T) {
@@ -241,31 +241,31 @@ func hostileConfig(config string) func(files map[string][]byte) {
 func layout(t *testing.T, named bool, change func(name string, content []byte) []byte) []byte {
 	t.Helper()
 	var files []file
-	add := func(mediaType string, content []byte) ocispec.Descriptor {
-		d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+	add := func(mediaType string, content []byte) oci.Descriptor {
+		d := oci.Descriptor{MediaType: mediaType, Digest: oci.FromBytes(content), Size: int64(len(content))}
 		files = append(files, file{name: blobFile(d.Digest), content: string(change(mediaType, content))})
 		return d
 	}
-	addJSON := func(mediaType string, value any) ocispec.Descriptor {
+	addJSON := func(mediaType string, value any) oci.Descriptor {
 		content, err := json.Marshal(value)
 		require.NoError(t, err)
 		return add(mediaType, content)
 	}
-	var manifests []ocispec.Descriptor
+	var manifests []oci.Descriptor
 	for _, arch := range []string{"unknown", "s390x", runtime.GOARCH} {
 		layer := tarOf(t, file{name: "arch", content: arch})
-		config := ocispec.Image{Platform: ocispec.Platform{Architecture: arch, OS: "linux"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}}}
-		m := addJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{
-			Config: addJSON(ocispec.MediaTypeImageConfig, config), Layers: []ocispec.Descriptor{add(ocispec.MediaTypeImageLayerGzip, gzipped(layer))},
+		config := oci.Image{Platform: oci.Platform{Architecture: arch, OS: "linux"}, RootFS: oci.RootFS{Type: "layers", DiffIDs: []oci.Digest{oci.FromBytes(layer)}}}
+		m := addJSON(oci.MediaTypeImageManifest, oci.Manifest{
+			Config: addJSON(oci.MediaTypeImageConfig, config), Layers: []oci.Descriptor{add(oci.MediaTypeImageLayerGzip, gzipped(layer))},
 		})
-		m.Platform = &ocispec.Platform{Architecture: arch, OS: "linux"}
+		m.Platform = &oci.Platform{Architecture: arch, OS: "linux"}
 		manifests = append(manifests, m)
 	}
 	if named {
-		manifests = []ocispec.Descriptor{addJSON(ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: manifests})}
-		manifests[0].Annotations = map[string]string{ocispec.AnnotationRefName: "docker.io/library/multi:2"}
+		manifests = []oci.Descriptor{addJSON(oci.MediaTypeImageIndex, oci.Index{Manifests: manifests})}
+		manifests[0].Annotations = map[string]string{oci.AnnotationRefName: "docker.io/library/multi:2"}
 	}
-	index, err := json.Marshal(ocispec.Index{Manifests: manifests})
+	index, err := json.Marshal(oci.Index{Manifests: manifests})
 	require.NoError(t, err)
 	files = append(files, file{name: "./index.json", content: string(index)}, file{name: "./oci-layout", content: `{"imageLayoutVersion":"1.0.0"}`})
 	return tarOf(t, files...)
@@ -287,7 +287,7 @@ func TestLoadChoosesThisMachinesPlatform(t *testing.T) {
 }
 
 func TestLoadVerifiesEveryBlob(t *testing.T) {
-	for _, mediaType := range []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayerGzip} {
+	for _, mediaType := range []string{oci.MediaTypeImageIndex, oci.MediaTypeImageManifest, oci.MediaTypeImageConfig, oci.MediaTypeImageLayerGzip} {
 		t.Run(mediaType, func(t *testing.T) {
 			s := newStore(t)
 			flip := func(name string, content []byte) []byte {
@@ -322,10 +322,10 @@ func TestSaveOfSeveral(t *testing.T) {
 func TestBar(t *testing.T) {
 	var terminal bytes.Buffer
 	bar := NewBar(&terminal)
-	bar(digest.FromString("x"), 50, 100)
-	bar(digest.FromString("x"), 51, 100)
-	bar(digest.FromString("x"), 100, 100)
-	short := digest.FromString("x").Encoded()[:12]
+	bar(oci.FromBytes([]byte("x")), 50, 100)
+	bar(oci.FromBytes([]byte("x")), 51, 100)
+	bar(oci.FromBytes([]byte("x")), 100, 100)
+	short := oci.FromBytes([]byte("x")).Encoded()[:12]
 	require.Equal(t, "\r"+short+": Loading layer [=========================>                         ]  50B/100B\x1b[K"+
 		"\r"+short+": Loading layer [==================================================>]  100B/100B\x1b[K\n", terminal.String())
 }

@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/opencontainers/go-digest"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // Progress is told how far the unpacking of a layer has come, in bytes of the archive.
-type Progress func(layer digest.Digest, done, total int64)
+type Progress func(layer oci.Digest, done, total int64)
 
 const (
 	barWidth    = 50 // columns
@@ -21,7 +22,7 @@ const (
 // NewBar returns a progress that draws a bar for each layer on a terminal, as docker does.
 func NewBar(terminal io.Writer) Progress {
 	var drawn time.Time
-	return func(layer digest.Digest, done, total int64) {
+	return func(layer oci.Digest, done, total int64) {
 		if done < total && time.Since(drawn) < barInterval {
 			return
 		}
@@ -40,7 +41,7 @@ func NewBar(terminal io.Writer) Progress {
 // progressReader tells a progress how much was read.
 type progressReader struct {
 	io.Reader
-	layer       digest.Digest
+	layer       oci.Digest
 	done, total int64
 	progress    Progress // or nil
 }

@@ -12,18 +12,18 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // Use is what a container uses of the store.
 type Use struct {
 	Container string // its ID
 	Running   bool
-	Image     digest.Digest // the image it was started from
-	Layers    []string      // directories, as Layers returned them
+	Image     oci.Digest // the image it was started from
+	Layers    []string   // directories, as Layers returned them
 }
 
 // Remove takes a name from an image, and with its last name, or by its ID, removes the image and
@@ -33,7 +33,7 @@ type Use struct {
 // running one. The layers of a container stay in any case.
 //
 // An archive put in by hand under the name goes too: it would come back as the image.
-func (s *Store) Remove(ctx context.Context, ref string, force bool, uses func() ([]Use, error)) (untagged []string, deleted []digest.Digest, err error) {
+func (s *Store) Remove(ctx context.Context, ref string, force bool, uses func() ([]Use, error)) (untagged []string, deleted []oci.Digest, err error) {
 	lock, err := s.lock(ctx, unix.LOCK_EX)
 	if err != nil {
 		return nil, nil, err
@@ -58,7 +58,7 @@ func (s *Store) Remove(ctx context.Context, ref string, force bool, uses func() 
 
 // Sweep removes what those left over who were killed: what is not whole, and layers that no image
 // and no container has. It returns the layers' DiffIDs.
-func (s *Store) Sweep(ctx context.Context, uses func() ([]Use, error)) ([]digest.Digest, error) {
+func (s *Store) Sweep(ctx context.Context, uses func() ([]Use, error)) ([]oci.Digest, error) {
 	lock, err := s.lock(ctx, unix.LOCK_EX)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (s *Store) Sweep(ctx context.Context, uses func() ([]Use, error)) ([]digest
 	return s.sweep(inUse)
 }
 
-func (s *Store) sweep(inUse []Use) ([]digest.Digest, error) {
+func (s *Store) sweep(inUse []Use) ([]oci.Digest, error) {
 	if err := s.removeTemporaries(); err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (s *Store) sweep(inUse []Use) ([]digest.Digest, error) {
 
 // untag takes the names from an image that ref says, and returns the image's ID if the image is
 // to go too.
-func (s *Store) untag(ref string, force bool, inUse []Use) (untagged []string, id digest.Digest, err error) {
+func (s *Store) untag(ref string, force bool, inUse []Use) (untagged []string, id oci.Digest, err error) {
 	names, err := s.names()
 	if err != nil {
 		return nil, "", err
@@ -123,7 +123,7 @@ func (s *Store) untag(ref string, force bool, inUse []Use) (untagged []string, i
 
 // findForRemoval returns the image that ref says, and its name unless it was said by the ID. It
 // unpacks no archive: of one that nobody has used there is a name and no ID.
-func (s *Store) findForRemoval(ref string) (name string, id digest.Digest, err error) {
+func (s *Store) findForRemoval(ref string) (name string, id oci.Digest, err error) {
 	r, err := parseReference(ref)
 	if err == nil && r.digest == "" {
 		id, err = s.idOf(r.name())
@@ -165,7 +165,7 @@ func (s *Store) removeName(name string) error {
 }
 
 // usedBy returns a container that uses an image, a running one if there is one.
-func usedBy(id digest.Digest, inUse []Use) *Use {
+func usedBy(id oci.Digest, inUse []Use) *Use {
 	var found *Use
 	for i := range inUse {
 		if inUse[i].Image == id && (found == nil || inUse[i].Running) {
@@ -176,7 +176,7 @@ func usedBy(id digest.Digest, inUse []Use) *Use {
 }
 
 // conflictOfName is the reason not to take a name from an image, or nil.
-func conflictOfName(name string, id digest.Digest, last, force bool, inUse []Use) error {
+func conflictOfName(name string, id oci.Digest, last, force bool, inUse []Use) error {
 	use := usedBy(id, inUse)
 	if use == nil || !last || force {
 		return nil
@@ -186,7 +186,7 @@ func conflictOfName(name string, id digest.Digest, last, force bool, inUse []Use
 }
 
 // conflictOfID is the reason not to remove an image with all its names, or nil.
-func conflictOfID(id digest.Digest, names []string, force bool, inUse []Use) error {
+func conflictOfID(id oci.Digest, names []string, force bool, inUse []Use) error {
 	use := usedBy(id, inUse)
 	switch {
 	case use != nil && use.Running:

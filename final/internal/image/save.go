@@ -11,9 +11,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // Save writes images to an archive that is both in docker's format and an OCI image layout, as
@@ -29,7 +27,7 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string) error {
 		return err
 	}
 	defer release()
-	sv := saver{store: s, tar: tar.NewWriter(w), written: map[digest.Digest]bool{}}
+	sv := saver{store: s, tar: tar.NewWriter(w), written: map[oci.Digest]bool{}}
 	for _, ref := range refs {
 		if err := sv.save(ctx, ref); err != nil {
 			return fmt.Errorf("saving image %s: %w", ref, err)
@@ -44,16 +42,16 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string) error {
 type saver struct {
 	store   *Store
 	tar     *tar.Writer
-	written map[digest.Digest]bool // the blobs that are in the archive
+	written map[oci.Digest]bool // the blobs that are in the archive
 	images  []saved
 }
 
 // saved is an image whose blobs are in the archive.
 type saved struct {
 	names    []reference
-	manifest ocispec.Descriptor
-	config   digest.Digest
-	layers   []ocispec.Descriptor
+	manifest oci.Descriptor
+	config   oci.Digest
+	layers   []oci.Descriptor
 }
 
 func (sv *saver) save(ctx context.Context, ref string) error {
@@ -78,21 +76,21 @@ func (sv *saver) save(ctx context.Context, ref string) error {
 			return err
 		}
 	}
-	config, err := sv.writeBlob(ocispec.MediaTypeImageConfig, raw)
+	config, err := sv.writeBlob(oci.MediaTypeImageConfig, raw)
 	if err != nil {
 		return err
 	}
 	one.config = config.Digest
-	data, err := json.Marshal(ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageManifest,
-		Config:    config,
-		Layers:    one.layers,
+	data, err := json.Marshal(oci.Manifest{
+		SchemaVersion: oci.SchemaVersion,
+		MediaType:     oci.MediaTypeImageManifest,
+		Config:        config,
+		Layers:        one.layers,
 	})
 	if err != nil {
 		return err
 	}
-	if one.manifest, err = sv.writeBlob(ocispec.MediaTypeImageManifest, data); err != nil {
+	if one.manifest, err = sv.writeBlob(oci.MediaTypeImageManifest, data); err != nil {
 		return err
 	}
 	sv.remember(one, ref)
@@ -115,7 +113,7 @@ func (sv *saver) remember(one saved, ref string) {
 	}
 }
 
-func layerDigests(layers []ocispec.Descriptor) (digests []digest.Digest) {
+func layerDigests(layers []oci.Descriptor) (digests []oci.Digest) {
 	for _, layer := range layers {
 		digests = append(digests, layer.Digest)
 	}
@@ -124,18 +122,18 @@ func layerDigests(layers []ocispec.Descriptor) (digests []digest.Digest) {
 
 // saveLayer packs a layer. The archive around it has to be told its size and its digest
 // first: where they are not known, the layer is packed twice.
-func (sv *saver) saveLayer(ctx context.Context, id digest.Digest) (ocispec.Descriptor, error) {
+func (sv *saver) saveLayer(ctx context.Context, id oci.Digest) (oci.Descriptor, error) {
 	l := sv.store.layer(id)
 	record, err := l.read()
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return oci.Descriptor{}, err
 	}
 	if record.Packed == 0 {
 		if record, err = packLayer(ctx, l.files(), ""); err != nil {
-			return ocispec.Descriptor{}, fmt.Errorf("packing layer %s: %w", short(id), err)
+			return oci.Descriptor{}, fmt.Errorf("packing layer %s: %w", short(id), err)
 		}
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: record.DiffID, Size: record.Packed}
+	d := oci.Descriptor{MediaType: oci.MediaTypeImageLayer, Digest: record.DiffID, Size: record.Packed}
 	if sv.written[d.Digest] {
 		return d, nil
 	}
@@ -155,8 +153,8 @@ func (sv *saver) saveLayer(ctx context.Context, id digest.Digest) (ocispec.Descr
 	return d, nil
 }
 
-func (sv *saver) writeBlob(mediaType string, data []byte) (ocispec.Descriptor, error) {
-	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+func (sv *saver) writeBlob(mediaType string, data []byte) (oci.Descriptor, error) {
+	d := oci.Descriptor{MediaType: mediaType, Digest: oci.FromBytes(data), Size: int64(len(data))}
 	if sv.written[d.Digest] {
 		return d, nil
 	}
@@ -164,7 +162,7 @@ func (sv *saver) writeBlob(mediaType string, data []byte) (ocispec.Descriptor, e
 	return d, sv.write(blobHeader(d), data)
 }
 
-func blobHeader(d ocispec.Descriptor) *tar.Header {
+func blobHeader(d oci.Descriptor) *tar.Header {
 	return header(blobFile(d.Digest), d.Size)
 }
 
@@ -191,7 +189,7 @@ func (sv *saver) writeJSON(name string, value any) error {
 
 // writeIndex ends the archive with what says which images are in it, in both formats.
 func (sv *saver) writeIndex() error {
-	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	index := oci.Index{SchemaVersion: oci.SchemaVersion, MediaType: oci.MediaTypeImageIndex}
 	var manifests []dockerManifest
 	for _, one := range sv.images {
 		m := dockerManifest{Config: blobFile(one.config)}
@@ -200,7 +198,7 @@ func (sv *saver) writeIndex() error {
 			d := one.manifest
 			d.Annotations = map[string]string{
 				"io.containerd.image.name": name.full(),
-				ocispec.AnnotationRefName:  name.tag,
+				oci.AnnotationRefName:      name.tag,
 			}
 			index.Manifests = append(index.Manifests, d)
 		}
@@ -215,9 +213,9 @@ func (sv *saver) writeIndex() error {
 	return errors.Join(
 		sv.writeJSON("index.json", index),
 		sv.writeJSON("manifest.json", manifests),
-		sv.writeJSON(ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}),
+		sv.writeJSON(oci.ImageLayoutFile, oci.ImageLayout{Version: oci.ImageLayoutVersion}),
 		sv.tar.Close(),
 	)
 }
 
-func blobFile(d digest.Digest) string { return "blobs/sha256/" + d.Encoded() }
+func blobFile(d oci.Digest) string { return "blobs/sha256/" + d.Encoded() }

@@ -14,11 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // Store is the images of one root directory. Any number of processes may use it at once.
@@ -33,9 +32,9 @@ func Open(root string) *Store {
 
 // Image is one image of a store: its configuration, and by that its layers.
 type Image struct {
-	ID     digest.Digest // of Raw
-	Config ocispec.Image // what Raw says
-	Raw    []byte        // the configuration as JSON; it may have more than Config knows
+	ID     oci.Digest // of Raw
+	Config oci.Image  // what Raw says
+	Raw    []byte     // the configuration as JSON; it may have more than Config knows
 
 	store *Store
 }
@@ -54,7 +53,7 @@ func (s *Store) nameLink(name string) string {
 	return filepath.Join(s.namesDir(), strings.ReplaceAll(name, "/", "%"))
 }
 
-func (s *Store) configFile(id digest.Digest) string {
+func (s *Store) configFile(id oci.Digest) string {
 	return filepath.Join(s.configsDir(), id.Encoded(), "config.json")
 }
 
@@ -133,7 +132,7 @@ func (s *Store) Find(ctx context.Context, ref string) (*Image, error) {
 		return nil, errors.New(`invalid name or ID supplied: ""`)
 	}
 	if prefix := strings.TrimPrefix(ref, digestPrefix); isHex(prefix) && len(prefix) == 64 {
-		return s.open(ref, digest.NewDigestFromEncoded(digest.SHA256, prefix))
+		return s.open(ref, oci.Digest(digestPrefix+prefix))
 	}
 	r, err := parseReference(ref)
 	if err != nil {
@@ -143,7 +142,7 @@ func (s *Store) Find(ctx context.Context, ref string) (*Image, error) {
 		return nil, err
 	}
 	if r.digest != "" {
-		return s.open(ref, digest.Digest(r.digest))
+		return s.open(ref, oci.Digest(r.digest))
 	}
 	id, err := s.idOf(r.name())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -162,7 +161,7 @@ func (s *Store) Find(ctx context.Context, ref string) (*Image, error) {
 }
 
 // idOf returns the ID that a name stands for.
-func (s *Store) idOf(name string) (digest.Digest, error) {
+func (s *Store) idOf(name string) (oci.Digest, error) {
 	id, err := os.Readlink(s.nameLink(name))
 	if err != nil {
 		return "", fmt.Errorf("reading the name %s: %w", name, err)
@@ -170,10 +169,10 @@ func (s *Store) idOf(name string) (digest.Digest, error) {
 	if !isDigest(id) {
 		return "", fmt.Errorf("reading the name %s: %q is no image's ID", name, id)
 	}
-	return digest.Digest(id), nil
+	return oci.Digest(id), nil
 }
 
-func (s *Store) findPrefix(prefix string) (digest.Digest, error) {
+func (s *Store) findPrefix(prefix string) (oci.Digest, error) {
 	short := strings.TrimPrefix(prefix, digestPrefix)
 	if !isHex(short) {
 		return "", fs.ErrNotExist
@@ -182,7 +181,7 @@ func (s *Store) findPrefix(prefix string) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	ids = slices.DeleteFunc(ids, func(id digest.Digest) bool { return !strings.HasPrefix(id.Encoded(), short) })
+	ids = slices.DeleteFunc(ids, func(id oci.Digest) bool { return !strings.HasPrefix(id.Encoded(), short) })
 	switch len(ids) {
 	case 0:
 		return "", fs.ErrNotExist
@@ -194,14 +193,14 @@ func (s *Store) findPrefix(prefix string) (digest.Digest, error) {
 }
 
 // ids returns the IDs of all images.
-func (s *Store) ids() (ids []digest.Digest, err error) {
+func (s *Store) ids() (ids []oci.Digest, err error) {
 	entries, err := os.ReadDir(s.configsDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the images: %w", err)
 	}
 	for _, entry := range entries {
 		if id := digestPrefix + entry.Name(); isDigest(id) {
-			ids = append(ids, digest.Digest(id))
+			ids = append(ids, oci.Digest(id))
 		}
 	}
 	return ids, nil
@@ -209,7 +208,7 @@ func (s *Store) ids() (ids []digest.Digest, err error) {
 
 // open reads an image whose ID is known. Reading it costs what its configuration does, however
 // large the image is and however many there are.
-func (s *Store) open(ref string, id digest.Digest) (*Image, error) {
+func (s *Store) open(ref string, id oci.Digest) (*Image, error) {
 	raw, err := os.ReadFile(s.configFile(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, NotFoundError{ref}
@@ -217,7 +216,7 @@ func (s *Store) open(ref string, id digest.Digest) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading image %s: %w", ref, err)
 	}
-	if digest.FromBytes(raw) != id {
+	if oci.FromBytes(raw) != id {
 		return nil, fmt.Errorf("reading image %s: %s does not have this digest any more", ref, s.configFile(id))
 	}
 	return s.FromConfig(raw)
@@ -226,7 +225,7 @@ func (s *Store) open(ref string, id digest.Digest) (*Image, error) {
 // FromConfig returns the image with this configuration, whose layers are in the store. For the
 // image of a container it goes on working when the image itself was removed.
 func (s *Store) FromConfig(raw []byte) (*Image, error) {
-	i := &Image{ID: digest.FromBytes(raw), Raw: raw, store: s}
+	i := &Image{ID: oci.FromBytes(raw), Raw: raw, store: s}
 	if err := json.Unmarshal(raw, &i.Config); err != nil {
 		return nil, fmt.Errorf("reading the image's configuration: %w", err)
 	}
@@ -251,7 +250,7 @@ func (i *Image) Layers() []string {
 // ShortID returns the 12 digits of the ID that people get to see.
 func (i *Image) ShortID() string { return short(i.ID) }
 
-func short(id digest.Digest) string { return id.Encoded()[:12] }
+func short(id oci.Digest) string { return id.Encoded()[:12] }
 
 // Tag gives an image one more name. If another image has it, that one loses it.
 func (s *Store) Tag(ctx context.Context, ref, name string) error {
@@ -268,7 +267,7 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 }
 
 // tag is Tag for who holds the store.
-func (s *Store) tag(id digest.Digest, name string) error {
+func (s *Store) tag(id oci.Digest, name string) error {
 	r, err := parseTag(name)
 	if err != nil {
 		return err
@@ -296,12 +295,12 @@ func parseTag(name string) (reference, error) {
 }
 
 // names returns the names of all images, in order.
-func (s *Store) names() (map[digest.Digest][]string, error) {
+func (s *Store) names() (map[oci.Digest][]string, error) {
 	entries, err := os.ReadDir(s.namesDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the names of the images: %w", err)
 	}
-	names := map[digest.Digest][]string{}
+	names := map[oci.Digest][]string{}
 	for _, entry := range entries {
 		name := strings.ReplaceAll(entry.Name(), "%", "/")
 		if isTemporary(name) {
