@@ -50,6 +50,28 @@ func TestCreateTakesNames(t *testing.T) {
 	assert.ErrorContains(t, second.Rename("site"), "already in use")
 }
 
+func TestCreateWhileOthersLook(t *testing.T) {
+	s := Open(t.TempDir())
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for range 200 {
+			assert.NoError(t, s.Create(&Container{ID: NewID()}))
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		entries, _ := os.ReadDir(s.making()) // there is none at first
+		for _, entry := range entries {
+			isLocked(filepath.Join(s.making(), entry.Name()))
+		}
+	}
+}
+
 func TestNamesAreMadeUp(t *testing.T) {
 	s := Open(t.TempDir())
 	for _, mood := range moods {

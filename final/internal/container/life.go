@@ -282,7 +282,7 @@ func (c *Container) beginRemoval() error {
 func (c *Container) takeOver(timeout time.Duration) (*os.File, error) {
 	deadline := time.Now().Add(timeout)
 	for {
-		own, err := lockDir(c.Dir())
+		own, err := lockDir(c.Dir(), unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
 			return own, err
 		}

@@ -54,7 +54,7 @@ func (s *Store) Create(c *Container) (err error) {
 			err = errors.Join(err, s.dropName(c), c.removeVolumes(), os.RemoveAll(dir))
 		}
 	}()
-	lock, err := lockDir(dir)
+	lock, err := lockDir(dir, 0) // it is nobody else's, but some may be looking
 	if err != nil {
 		return err
 	}
@@ -110,13 +110,13 @@ func isYoung(dir string) bool {
 	return err != nil || time.Since(info.ModTime()) < time.Minute
 }
 
-// lockDir takes the lock on a directory, which is an error if somebody has it.
-func lockDir(dir string) (*os.File, error) {
+// lockDir takes the lock on a directory. If somebody has it, it waits, or fails with LOCK_NB.
+func lockDir(dir string, flags int) (*os.File, error) {
 	file, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("locking the container: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|flags); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("locking the container: %w", err)
 	}
