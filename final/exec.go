@@ -49,17 +49,19 @@ func newExecCommand() *cli.Command {
 			if opts.env, err = parseEnv(cmd.StringSlice("env-file"), cmd.StringSlice("env")); err != nil {
 				return err
 			}
+			signals := aside(catchSignals)
 			c, err := containers().Find(cmd.Args().First())
 			if err != nil {
 				return err
 			}
-			return opts.execute(c, cmd.Args().Tail())
+			return opts.execute(c, cmd.Args().Tail(), signals())
 		}),
 	}
 }
 
 // execute runs a command in the container, with what it was configured with unless we say otherwise.
-func (o *execOptions) execute(c *container.Container, args []string) error {
+// It gets our signals.
+func (o *execOptions) execute(c *container.Container, args []string, signals <-chan os.Signal) error {
 	user, home, err := c.FindUser(cmp.Or(o.user, c.Config.User))
 	if err != nil {
 		return err
@@ -75,7 +77,6 @@ func (o *execOptions) execute(c *container.Container, args []string) error {
 	if o.interactive {
 		command.Stdin = os.Stdin
 	}
-	signals := catchSignals()
 	process, err := c.Exec(command)
 	if err != nil {
 		return execError(err)
