@@ -182,7 +182,11 @@ func (c *Container) spec() (*runtime.Spec, error) {
 		Tmpfs:    c.Config.Tmpfs,
 		Network:  runtime.Network{Host: c.Config.Network == network.Host},
 	}
-	spec.Root.Layers = c.layers()
+	base, err := c.store.makeBase()
+	if err != nil {
+		return nil, err
+	}
+	spec.Root.Layers = append(c.layers(), base)
 	for _, mount := range c.Config.Mounts {
 		spec.Volumes = append(spec.Volumes, mount.Volume)
 	}
@@ -221,39 +225,6 @@ func MergeEnv(below, above []string) []string {
 		merged = append(merged, entry)
 	}
 	return merged
-}
-
-// makeHostFiles writes the files by which programs turn names into addresses, and shows them to
-// the container, unless it sees something else in their place.
-func (c *Container) makeHostFiles(spec *runtime.Spec) error {
-	shared := spec.Network.Host
-	files := map[string]string{"hosts": network.LocalHosts, "hostname": c.Config.Hostname + "\n", "resolv.conf": network.Resolvers(shared)}
-	if shared {
-		hosts, _ := os.ReadFile("/etc/hosts") // not every host has one
-		files["hosts"] = string(hosts)
-	}
-	var shown []runtime.Volume
-	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
-		if err := os.WriteFile(c.path(name), []byte(files[name]), 0o644); err != nil {
-			return fmt.Errorf("writing the container's %s: %w", name, err)
-		}
-		target := "/etc/" + name
-		if !isCovered(target, spec.Volumes) {
-			shown = append(shown, runtime.Volume{Source: c.path(name), Target: target})
-		}
-	}
-	spec.Volumes = append(shown, spec.Volumes...)
-	return nil
-}
-
-// isCovered tells whether one of the volumes is in the path's place, or around it.
-func isCovered(path string, volumes []runtime.Volume) bool {
-	for _, v := range volumes {
-		if path == v.Target || strings.HasPrefix(path, v.Target+"/") {
-			return true
-		}
-	}
-	return false
 }
 
 // joinNetwork finds the container its place, and has it made when there is a namespace for it.
