@@ -7,7 +7,6 @@ package container
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,12 +102,12 @@ func (s Strings) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON takes either.
 func (s *Strings) UnmarshalJSON(data []byte) error {
-	var joined string
-	if json.Unmarshal(data, &joined) != nil {
+	if data[0] != '"' {
 		return json.Unmarshal(data, (*[]string)(s))
 	}
-	bytes, err := base64.StdEncoding.DecodeString(joined)
-	*s = strings.Split(string(bytes), "\x00")
+	var joined []byte
+	err := json.Unmarshal(data, &joined)
+	*s = strings.Split(string(joined), "\x00")
 	return err
 }
 
