@@ -26,6 +26,7 @@ sandbox() {
 	local dir
 	ip link set lo up
 	mount -t tmpfs none /run
+	mount -t tmpfs none /dev/shm # where podman has a lock for every container
 	for dir in /etc/cni /var/lib/cni /var/lib/containers; do
 		if [ -d "$dir" ]; then
 			mkdir -p "$state$dir"
