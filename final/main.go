@@ -38,6 +38,11 @@ func main() {
 		os.Exit(report(runShim(os.Args[2], len(os.Args) > 3)))
 	}
 	app := newApp()
+	if len(os.Args) > 1 {
+		if called := app.Command(os.Args[1]); called != nil {
+			app.Commands = []*cli.Command{called} // cli would set up all of them
+		}
+	}
 	os.Exit(report(app.Run(context.Background(), endFlags(app, os.Args))))
 }
 

@@ -66,7 +66,7 @@ func runHere(ctx context.Context, cmd *cli.Command, opts *createOptions) error {
 	if err != nil {
 		return runError(err)
 	}
-	attendance := container.Attendance{Direct: c.Config.AutoRemove, Tee: !c.Config.AutoRemove, Signals: signals()}
+	attendance := container.Attendance{Direct: c.Config.AutoRemove, Tee: !c.Config.AutoRemove, Signals: signals}
 	if c.Config.Interactive {
 		attendance.Stdin = os.Stdin
 	}

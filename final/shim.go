@@ -78,7 +78,6 @@ func runShim(id string, isAttached bool) error {
 		return errors.New("shim is not for people: run, start and the like start it when a container needs one")
 	}
 	unix.CloseOnExec(reportFD)
-	signals := aside(catchSignals)
 	var conn *net.UnixConn
 	if isAttached {
 		var err error
@@ -97,7 +96,7 @@ func runShim(id string, isAttached bool) error {
 	reported := false
 	_, err = c.Run(container.Attendance{
 		Conn:    conn,
-		Signals: signals(),
+		Signals: aside(catchSignals),
 		Started: func() {
 			reported = true
 			tell(shimReport{})

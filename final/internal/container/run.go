@@ -24,12 +24,12 @@ import (
 // Attendance is how somebody waits for a container: who gets what it writes, and who is told
 // that it runs.
 type Attendance struct {
-	Direct  bool             // the container writes to our stdout and stderr itself, and no log is kept
-	Tee     bool             // what it writes goes to its log and to our stdout and stderr
-	Stdin   *os.File         // what it reads, or nil
-	Conn    *net.UnixConn    // somebody who is attached from the beginning, or nil
-	Signals <-chan os.Signal // to pass on, or nil
-	Started func()           // is called when the command runs
+	Direct  bool                    // the container writes to our stdout and stderr itself, and no log is kept
+	Tee     bool                    // what it writes goes to its log and to our stdout and stderr
+	Stdin   *os.File                // what it reads, or nil
+	Conn    *net.UnixConn           // somebody who is attached from the beginning, or nil
+	Signals func() <-chan os.Signal // returns those to pass on, when they are caught
+	Started func()                  // is called when the command runs, or is nil
 }
 
 // Run starts a container, waits for its end, records it, and clears away what must not outlive it.
@@ -89,6 +89,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	defer undo(&err, leave)
 	fault.Point("run-network")
 
+	signals := a.Signals() // from now on: what the container writes may be the reason for one
 	process, err := runtime.Start(spec)
 	if err != nil {
 		return 0, err
@@ -108,7 +109,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	if a.Started != nil {
 		a.Started()
 	}
-	go forward(a.Signals, process)
+	go forward(signals, process)
 
 	status, err = process.Wait()
 	fault.Point("run-ended")
