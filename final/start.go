@@ -63,7 +63,11 @@ func start(c *container.Container) error {
 	case container.Running:
 		return nil
 	}
-	return startShim(c, nil)
+	err := startShim(c, nil)
+	if now, findErr := containers().Find(c.ID); err != nil && findErr == nil && now.IsRunning() {
+		return nil // somebody else was faster
+	}
+	return err
 }
 
 func startAttached(c *container.Container) error {
