@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -34,13 +36,39 @@ func endFlags(cmd *cli.Command, args []string) []string {
 	return args
 }
 
-// takesValue tells whether the flag, or the last one of a group as in -it, is followed by a value.
-func takesValue(cmd *cli.Command, name string) bool {
-	for _, flag := range cmd.Flags {
-		if slices.Contains(flag.Names(), name) {
-			_, isBool := flag.(*cli.BoolFlag)
-			return !isBool
+// explainUsage says in docker's words that there is no such flag.
+func explainUsage(cmd *cli.Command, err error) error {
+	name, isUnknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !isUnknown {
+		return err
+	}
+	isLong := func(arg string) bool { return arg == "--"+name || strings.HasPrefix(arg, "--"+name+"=") }
+	if slices.ContainsFunc(os.Args, isLong) {
+		return fmt.Errorf("unknown flag: --%s", name)
+	}
+	for _, letter := range name {
+		if findFlag(cmd, string(letter)) == nil {
+			return fmt.Errorf("unknown shorthand flag: %q in -%s", letter, name)
 		}
 	}
+	return err
+}
+
+// takesValue tells whether the flag, or the last one of a group as in -it, is followed by a value.
+func takesValue(cmd *cli.Command, name string) bool {
+	if flag := findFlag(cmd, name); flag != nil {
+		_, isBool := flag.(*cli.BoolFlag)
+		return !isBool
+	}
 	return len(name) > 1 && takesValue(cmd, name[len(name)-1:])
+}
+
+// findFlag returns the flag with that name, or nil.
+func findFlag(cmd *cli.Command, name string) cli.Flag {
+	for _, flag := range cmd.Flags {
+		if slices.Contains(flag.Names(), name) {
+			return flag
+		}
+	}
+	return nil
 }

@@ -75,8 +75,8 @@ func newApp() *cli.Command {
 
 // prepareCommand has errors printed once, by report, and commas be part of values.
 func prepareCommand(cmd *cli.Command) {
-	cmd.OnUsageError = func(_ context.Context, _ *cli.Command, err error, _ bool) error {
-		return exitError{status: statusRunFailed, err: err}
+	cmd.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+		return exitError{status: statusRunFailed, err: explainUsage(cmd, err)}
 	}
 	cmd.ExitErrHandler = func(context.Context, *cli.Command, error) {}
 	cmd.DisableSliceFlagSeparator = true

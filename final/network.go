@@ -17,7 +17,6 @@ func networks() *network.Store { return network.Open(stateDir()) }
 
 func newNetworkCommand() *cli.Command {
 	var driver, subnet, gateway string
-	var quiet, noTrunc bool
 	return &cli.Command{
 		Name:            "network",
 		Usage:           "make, list and remove networks",
@@ -44,16 +43,7 @@ func newNetworkCommand() *cli.Command {
 				fmt.Println(n.ID)
 				return nil
 			}),
-		}, {
-			Name:    "ls",
-			Aliases: []string{"list"},
-			Usage:   "list the networks",
-			Flags: []cli.Flag{
-				&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print IDs only", Destination: &quiet},
-				&cli.BoolFlag{Name: "no-trunc", Usage: "do not shorten IDs", Destination: &noTrunc},
-			},
-			Action: needArgs(0, 0, func(context.Context, *cli.Command) error { return listNetworks(quiet, noTrunc) }),
-		}, {
+		}, newNetworkListCommand(), {
 			Name:      "rm",
 			Aliases:   []string{"remove"},
 			Usage:     "remove networks",
@@ -74,28 +64,6 @@ func newNetworkCommand() *cli.Command {
 			Action:    needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error { return inspectNetworks(cmd) }),
 		}},
 	}
-}
-
-func listNetworks(quiet, whole bool) error {
-	all, err := networks().List()
-	if err != nil {
-		return err
-	}
-	table := [][]string{{"NETWORK ID", "NAME", "DRIVER", "SUBNET"}}
-	for _, n := range all {
-		id := n.ID
-		if !whole {
-			id = container.ShortID(id)
-		}
-		if quiet {
-			fmt.Println(id)
-		}
-		table = append(table, []string{id, n.Name, n.Driver, n.Subnet.String()})
-	}
-	if quiet {
-		return nil
-	}
-	return printTable(table)
 }
 
 // inspectNetworks prints an array, as docker does, also of those that it finds if others are missing.

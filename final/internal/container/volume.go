@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fvbommel/sortorder"
+
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/image"
 	"github.com/lixd/mydocker/final/internal/runtime"
@@ -150,6 +152,7 @@ func (s *Store) Volumes() ([]*Volume, error) {
 		}
 		errs = append(errs, err)
 	}
+	slices.SortFunc(volumes, func(a, b *Volume) int { return sortorder.NaturalCompare(a.Name, b.Name) })
 	return volumes, errors.Join(errs...)
 }
 
