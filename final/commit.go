@@ -18,9 +18,10 @@ func newCommitCommand() *cli.Command {
 	var opts image.CommitOptions
 	var noPause bool
 	return &cli.Command{
-		Name:      "commit",
-		Usage:     "make an image of a container: of its image's layers, and its changes",
-		ArgsUsage: "CONTAINER [NAME[:TAG]]",
+		Name:         "commit",
+		Usage:        "make an image of a container: of its image's layers, and its changes",
+		ArgsUsage:    "CONTAINER [NAME[:TAG]]",
+		StopOnNthArg: new(1),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "author", Aliases: []string{"a"}, Usage: "who made it", Destination: &opts.Author},
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "what history says of it", Destination: &opts.Message},
@@ -68,5 +69,17 @@ func configOf(c *container.Container, config oci.ImageConfig) oci.ImageConfig {
 	config.Env = c.Config.Env
 	config.WorkingDir, config.User = c.Config.Dir, c.Config.User
 	config.StopSignal, config.Labels = c.Config.StopSignal, c.Config.Labels
+	config.ExposedPorts, config.Volumes = map[string]struct{}{}, map[string]struct{}{}
+	for _, port := range c.Config.Exposed {
+		config.ExposedPorts[port] = struct{}{}
+	}
+	for _, port := range c.Config.Ports {
+		config.ExposedPorts[port.Private()] = struct{}{}
+	}
+	for _, mount := range c.Config.Mounts {
+		if mount.Anonymous {
+			config.Volumes[mount.Target] = struct{}{}
+		}
+	}
 	return config
 }

@@ -234,6 +234,9 @@ func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*containe
 	config.User = cmp.Or(o.config.User, from.User)
 	config.StopSignal = cmp.Or(o.config.StopSignal, from.StopSignal)
 	config.Hostname = cmp.Or(o.config.Hostname, c.ShortID())
+	if n, err := networks().Find(config.Network); err == nil { // by its ID, perhaps
+		config.Network = n.Name
+	}
 	labels := maps.Clone(from.Labels)
 	if labels == nil {
 		labels = map[string]string{}

@@ -23,7 +23,8 @@ func newFilter(given []string, check func(key, value string) error) (filter, err
 	for _, text := range given {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok {
-			return nil, fmt.Errorf("invalid argument %q for --filter: bad format of filter (expected name=value)", text)
+			err := fmt.Errorf("invalid argument %q for --filter: bad format of filter (expected name=value)", text)
+			return nil, exitError{status: statusRunFailed, err: err}
 		}
 		if err := check(key, value); err != nil {
 			return nil, err

@@ -17,6 +17,7 @@ func networks() *network.Store { return network.Open(stateDir()) }
 
 func newNetworkCommand() *cli.Command {
 	var driver, subnet, gateway string
+	var force bool
 	return &cli.Command{
 		Name:            "network",
 		Usage:           "make, list and remove networks",
@@ -48,9 +49,15 @@ func newNetworkCommand() *cli.Command {
 			Aliases:   []string{"remove"},
 			Usage:     "remove networks",
 			ArgsUsage: "NAME...",
+			Flags: []cli.Flag{
+				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "that one is not there is no error", Destination: &force},
+			},
 			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				return each(cmd, func(name string) error {
 					err := networks().Remove(name)
+					if errors.As(err, &network.NotFoundError{}) && force {
+						return nil
+					}
 					if err == nil {
 						fmt.Println(name)
 					}
@@ -80,14 +87,15 @@ func inspectNetworks(cmd *cli.Command) error {
 }
 
 func describeNetwork(n *network.Network) any {
-	type endpoint struct{ Name, IPv4Address string }
+	type endpoint struct{ Name, MacAddress, IPv4Address string }
 	on := map[string]endpoint{}
 	for _, e := range n.Endpoints() {
-		on[e.ContainerID] = endpoint{Name: e.Name, IPv4Address: fmt.Sprintf("%s/%d", e.Address, n.Subnet.Bits())}
+		on[e.ContainerID] = endpoint{e.Name, e.HardwareAddr().String(), fmt.Sprintf("%s/%d", e.Address, n.Subnet.Bits())}
 	}
 	return map[string]any{
-		"Name": n.Name, "Id": n.ID, "Created": n.Created, "Driver": n.Driver, "Interface": n.Interface(),
-		"IPAM":       map[string]any{"Config": []map[string]string{{"Subnet": n.Subnet.String(), "Gateway": n.Gateway.String()}}},
+		"Name": n.Name, "Id": n.ID, "Created": n.Created, "Scope": scope, "Driver": n.Driver, "Interface": n.Interface(),
+		"IPAM":     map[string]any{"Config": []map[string]string{{"Subnet": n.Subnet.String(), "Gateway": n.Gateway.String()}}},
+		"Internal": false, "Options": map[string]string{}, "Labels": map[string]string{},
 		"Containers": on,
 	}
 }

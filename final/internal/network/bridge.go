@@ -105,7 +105,7 @@ func (e *Endpoint) makeVeth(pid int) error {
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName = "eth0"
 	veth.PeerNamespace = netlink.NsPid(pid)
-	veth.PeerHardwareAddr = hardwareAddr(e.Address)
+	veth.PeerHardwareAddr = e.HardwareAddr()
 	err = netlink.LinkAdd(veth)
 	if errors.Is(err, fs.ErrExist) { // of the container's last run: its namespace has yet to go
 		if old, findErr := netlink.LinkByName(attrs.Name); findErr == nil {

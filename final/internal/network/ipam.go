@@ -126,6 +126,9 @@ func ipNet(prefix netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), 32)}
 }
 
+// HardwareAddr is the one of the container's interface.
+func (e *Endpoint) HardwareAddr() net.HardwareAddr { return hardwareAddr(e.Address) }
+
 // hardwareAddr derives a hardware address from the other one. When a container gets the address
 // of one that is gone, its neighbours still know where it is.
 func hardwareAddr(addr netip.Addr) net.HardwareAddr {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -200,14 +201,19 @@ func (n *Network) save() error {
 	return nil
 }
 
+// NotFoundError says that there is no such network.
+type NotFoundError struct{ Name string }
+
+func (e NotFoundError) Error() string { return "network " + e.Name + " not found" }
+
 func (s *Store) read(name string) (*Network, error) {
 	n := &Network{Name: name, store: s}
 	if !validName.MatchString(name) {
-		return nil, fmt.Errorf("network %s not found", name)
+		return nil, NotFoundError{name}
 	}
 	data, err := os.ReadFile(n.file())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("network %s not found", name)
+		return nil, NotFoundError{name}
 	}
 	if err == nil {
 		err = json.Unmarshal(data, n)
@@ -238,15 +244,21 @@ func (s *Store) List() ([]*Network, error) {
 	return networks, nil
 }
 
-// Find finds a network by its name or by the first digits of its ID.
+// Find finds a network by its ID, by its name, or by the first digits of its ID.
 func (s *Store) Find(given string) (*Network, error) {
 	n, nameErr := s.read(given)
-	if nameErr == nil {
-		return n, nil
+	if nameErr == nil && len(given) < len(n.ID) {
+		return n, nil // any longer, it may be an ID
 	}
 	networks, err := s.List()
 	if err != nil {
 		return nil, err
+	}
+	if i := slices.IndexFunc(networks, func(other *Network) bool { return other.ID == given }); i >= 0 {
+		return networks[i], nil
+	}
+	if nameErr == nil {
+		return n, nil
 	}
 	for _, other := range networks {
 		if given != "" && strings.HasPrefix(other.ID, given) {
