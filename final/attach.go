@@ -65,24 +65,24 @@ func stdinOf(c *container.Container) *os.File {
 	return nil
 }
 
-// runAttached starts a container with a shim, and is attached before there is anything to miss.
-func runAttached(c *container.Container) error {
+// startAndAttach starts a container with a shim, and attaches before there is anything to miss.
+func startAndAttach(c *container.Container) (*shim.Attached, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("making the connection to the shim: %w", err)
+		return nil, fmt.Errorf("making the connection to the shim: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "attached"), os.NewFile(uintptr(pair[1]), "attached")
 	conn, err := net.FileConn(ours)
 	ours.Close()
 	if err != nil {
-		return fmt.Errorf("making the connection to the shim: %w", err)
+		return nil, fmt.Errorf("making the connection to the shim: %w", err)
 	}
 	err = startShim(c, theirs)
 	theirs.Close()
 	if err != nil {
-		return runError(orphaned(c, err))
+		return nil, orphaned(c, err)
 	}
-	return stayAttached(c, &shim.Attached{UnixConn: conn.(*net.UnixConn)}, stdinOf(c))
+	return &shim.Attached{UnixConn: conn.(*net.UnixConn)}, nil
 }
 
 // stayAttached returns when the container has ended, with its status, or the user has detached.
@@ -125,7 +125,7 @@ func exchange(c *container.Container, attached *shim.Attached, in *os.File) erro
 	}()
 	if in != nil {
 		go func() {
-			_, _ = io.Copy(attached, in) // ends with the one or the other
+			_, _ = io.Copy(struct{ io.Writer }{attached}, in) // ends with the one or the other
 			_ = attached.End()
 		}()
 	}

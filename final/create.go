@@ -173,6 +173,11 @@ func (o *createOptions) parse(cmd *cli.Command) (err error) {
 	if o.config.Tmpfs, err = parseTmpfs(cmd.StringSlice("tmpfs")); err != nil {
 		return err
 	}
+	for _, t := range o.config.Tmpfs {
+		if slices.ContainsFunc(o.config.Mounts, func(m container.Mount) bool { return m.Target == t.Target }) {
+			return fmt.Errorf("duplicate mount point: %s", t.Target)
+		}
+	}
 	if o.config.Ports, err = network.ParsePorts(cmd.StringSlice("publish")); err != nil {
 		return err
 	}

@@ -96,13 +96,15 @@ func matchesContainer(c *container.Container, key, value string) bool {
 	case "exited":
 		return c.State() == container.Exited && strconv.Itoa(c.Status) == value
 	case "ancestor":
-		return c.Image == value || strings.TrimSuffix(c.Image, ":latest") == value || strings.HasPrefix(strings.TrimPrefix(c.ImageID, "sha256:"), value)
+		return strings.TrimSuffix(c.Image, ":latest") == strings.TrimSuffix(value, ":latest") ||
+			strings.HasPrefix(strings.TrimPrefix(c.ImageID, "sha256:"), strings.TrimPrefix(value, "sha256:"))
 	case "volume":
 		return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool {
 			return m.Name == value || m.Target == path.Clean(value) || m.Source == path.Clean(value)
 		})
 	case "network":
-		return c.Config.Network == value
+		n, err := networks().Find(value)
+		return c.Config.Network == value || err == nil && c.Config.Network == n.Name
 	case "before":
 		other, err := containers().Find(value)
 		return err == nil && c.Created.Before(other.Created)

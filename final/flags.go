@@ -14,9 +14,13 @@ import (
 // endFlags puts "--" before the first positional argument of a command that stops there
 // (StopOnNthArg), so that what follows reaches the container byte for byte. Without it
 // urfave/cli v3 swallows a "--" right behind that argument, and looks for flags again
-// behind an empty one.
+// behind an empty one. And it takes values off the short flags that they are written on.
 func endFlags(cmd *cli.Command, args []string) []string {
+	args = slices.Clone(args)
 	for i := 1; i < len(args); i++ {
+		if flags, value, found := splitFlag(cmd, args[i]); found {
+			args = slices.Replace(args, i, i+1, flags, value)
+		}
 		name, _, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
 		sub := cmd.Command(args[i])
 		switch {
@@ -25,15 +29,33 @@ func endFlags(cmd *cli.Command, args []string) []string {
 		case sub != nil:
 			cmd = sub
 		case !strings.HasPrefix(args[i], "-") || args[i] == "-":
-			if cmd.StopOnNthArg == nil {
-				return args
+			if cmd.StopOnNthArg != nil {
+				return slices.Insert(args, i, "--")
 			}
-			return slices.Insert(slices.Clone(args), i, "--")
 		case !hasValue && takesValue(cmd, name):
 			i++
 		}
 	}
 	return args
+}
+
+// splitFlag finds a value that is written on a short flag, as in -p80:80 or -itm64m. What is a flag
+// as a whole, as -net and -mem are, has none.
+func splitFlag(cmd *cli.Command, arg string) (flags, value string, found bool) {
+	name, _, _ := strings.Cut(arg, "=")
+	if !strings.HasPrefix(arg, "-") || strings.HasPrefix(arg, "--") || findFlag(cmd, name[1:]) != nil {
+		return "", "", false
+	}
+	for i := 1; i < len(arg)-1; i++ {
+		flag := findFlag(cmd, arg[i:i+1])
+		if flag == nil {
+			return "", "", false
+		}
+		if _, isBool := flag.(*cli.BoolFlag); !isBool {
+			return arg[:i+1], strings.TrimPrefix(arg[i+1:], "="), true
+		}
+	}
+	return "", "", false
 }
 
 // explainUsage says in docker's words that there is no such flag.

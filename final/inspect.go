@@ -149,7 +149,7 @@ func printJSON(objects []any) error {
 }
 
 func printEach(format string, objects []any) error {
-	parsed, err := template.New("format").Option("missingkey=error").Funcs(template.FuncMap{"json": toJSON}).Parse(format)
+	parsed, err := template.New("format").Option("missingkey=error").Funcs(functions).Parse(format)
 	if err != nil {
 		return exitError{status: statusBadTemplate, err: fmt.Errorf("template parsing error: %w", err)}
 	}

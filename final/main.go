@@ -142,10 +142,49 @@ func needArgs(least, most int, action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
-// eachContainer does something to every container that the command line names, and prints each
-// name as it was given. It goes on behind one with which it fails.
+// eachContainer does something to every container that the command line names, to all of them at
+// once, and prints each name as it was given.
 func eachContainer(cmd *cli.Command, do func(c *container.Container) error) error {
-	return each(cmd, func(given string) error { return toContainer(given, do) })
+	return eachAtOnce(cmd, func(given string) (string, error) {
+		c, err := containers().Find(given)
+		if err != nil {
+			return "", err
+		}
+		return given, do(c)
+	})
+}
+
+// atOnce is how many containers have something done to them at once.
+const atOnce = 50
+
+// eachAtOnce does something for every argument, prints what that returns unless it failed, in the
+// order of the arguments, and goes on behind one that fails.
+func eachAtOnce(cmd *cli.Command, do func(given string) (string, error)) error {
+	type outcome struct {
+		text string
+		err  error
+	}
+	var outcomes []chan outcome
+	places := make(chan bool, atOnce)
+	for _, given := range cmd.Args().Slice() {
+		o := make(chan outcome, 1)
+		outcomes = append(outcomes, o)
+		go func() {
+			places <- true
+			text, err := do(given)
+			<-places
+			o <- outcome{text, err}
+		}()
+	}
+	var errs []error
+	for _, o := range outcomes {
+		done := <-o
+		if done.err == nil && done.text != "" {
+			fmt.Println(done.text)
+		}
+		errs = append(errs, done.err)
+	}
+	return errors.Join(errs...)
 }
 
 // toContainer does something to one container, and prints its name as it was given.
@@ -160,6 +199,7 @@ func toContainer(given string, do func(c *container.Container) error) error {
 	return err
 }
 
+// each does something for every argument, one after the other, and goes on behind one that fails.
 func each(cmd *cli.Command, do func(given string) error) error {
 	var errs []error
 	for _, given := range cmd.Args().Slice() {

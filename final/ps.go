@@ -103,7 +103,7 @@ func printIDs[row any](format string, rows []row, id func(row) string) error {
 }
 
 // printRows prints rows as --format says: as a table, each in JSON, or each by a template.
-func printRows[row any](format, table string, heading map[string]string, rows []row) error {
+func printRows[row any](format, table string, heading any, rows []row) error {
 	switch {
 	case format == "" || format == "table":
 		format = table
@@ -112,7 +112,6 @@ func printRows[row any](format, table string, heading map[string]string, rows []
 	}
 	columns, isTable := strings.CutPrefix(format, "table ")
 	columns = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(columns)
-	functions := template.FuncMap{"json": toJSON, "join": strings.Join, "upper": strings.ToUpper, "lower": strings.ToLower}
 	parsed, err := template.New("format").Funcs(functions).Parse(columns)
 	if err != nil {
 		return fmt.Errorf("template parsing error: %w", err)
@@ -142,6 +141,17 @@ func printRows[row any](format, table string, heading map[string]string, rows []
 	return errors.Join(writer.Flush(), whole.Flush())
 }
 
+// functions are docker's for templates.
+var functions = template.FuncMap{
+	"json": toJSON, "split": strings.Split, "join": strings.Join,
+	"upper": strings.ToUpper, "lower": strings.ToLower,
+	"title": func(text string) string { return strings.ToUpper(text[:min(1, len(text))]) + text[min(1, len(text)):] },
+	"pad": func(text string, before, after int) string {
+		return strings.Repeat(" ", before) + text + strings.Repeat(" ", after)
+	},
+	"truncate": func(text string, length int) string { return text[:min(length, len(text))] },
+}
+
 func toJSON(value any) (string, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
@@ -167,13 +177,14 @@ type psRow struct {
 	State        string
 	Status       string
 
-	labels map[string]string
+	label func(name string) string
 }
 
-var psHeading = map[string]string{
-	"Command": "COMMAND", "CreatedAt": "CREATED AT", "ID": "CONTAINER ID", "Image": "IMAGE", "Labels": "LABELS",
-	"LocalVolumes": "LOCAL VOLUMES", "Mounts": "MOUNTS", "Names": "NAMES", "Networks": "NETWORKS", "Ports": "PORTS",
-	"RunningFor": "CREATED", "Size": "SIZE", "State": "STATE", "Status": "STATUS",
+var psHeading = psRow{
+	Command: "COMMAND", CreatedAt: "CREATED AT", ID: "CONTAINER ID", Image: "IMAGE", Labels: "LABELS",
+	LocalVolumes: "LOCAL VOLUMES", Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Ports: "PORTS",
+	RunningFor: "CREATED", Size: "SIZE", State: "STATE", Status: "STATUS",
+	label: func(name string) string { return name },
 }
 
 func newRow(c *container.Container, whole bool) psRow {
@@ -184,7 +195,7 @@ func newRow(c *container.Container, whole bool) psRow {
 	row := psRow{
 		ID: id, Image: c.Image, Command: strconv.Quote(command), Names: c.Name, Networks: c.Config.Network,
 		CreatedAt: c.Created.Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created) + " ago",
-		State: c.State(), Status: status(c), Size: "0B", labels: c.Config.Labels,
+		State: c.State(), Status: status(c), Size: "0B", label: func(name string) string { return c.Config.Labels[name] },
 	}
 	if c.Endpoint != nil && c.IsRunning() {
 		row.Ports = formatPorts(c)
@@ -218,7 +229,7 @@ func formatPorts(c *container.Container) string {
 }
 
 // Label is for formats: the value of one label.
-func (r psRow) Label(name string) string { return r.labels[name] }
+func (r psRow) Label(name string) string { return r.label(name) }
 
 // ellipsis shortens a text to so many characters.
 func ellipsis(text string, length int) string {

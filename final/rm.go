@@ -30,18 +30,15 @@ func newRmCommand() *cli.Command {
 		},
 		Before: requireRoot,
 		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
-			return each(cmd, func(given string) error {
+			return eachAtOnce(cmd, func(given string) (string, error) {
 				c, err := containers().Find(given)
 				if errors.As(err, &container.NotFoundError{}) && force {
-					return nil
+					return "", nil
 				}
-				if err == nil {
-					err = c.Remove(force, volumes)
+				if err != nil {
+					return "", err
 				}
-				if err == nil {
-					fmt.Println(given)
-				}
-				return err
+				return given, c.Remove(force, volumes)
 			})
 		}),
 	}

@@ -49,7 +49,11 @@ func runWithShim(ctx context.Context, cmd *cli.Command, opts *createOptions, det
 		return runError(err)
 	}
 	if !detach {
-		return runAttached(c)
+		attached, err := startAndAttach(c)
+		if err != nil {
+			return runError(err)
+		}
+		return stayAttached(c, attached, stdinOf(c))
 	}
 	if err := startShim(c, nil); err != nil {
 		return runError(orphaned(c, err))
@@ -94,7 +98,8 @@ func orphaned(c *container.Container, err error) error {
 func catchSignals() <-chan os.Signal {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGALRM, unix.SIGCONT, unix.SIGTSTP, unix.SIGWINCH)
 	return signals
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -35,7 +36,7 @@ func newStartCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return startAttached(c)
+			return startAttached(c, interactive)
 		}),
 	}
 }
@@ -49,7 +50,7 @@ func startAll(cmd *cli.Command) error {
 		}
 		return err
 	})
-	if len(failed) > 0 && cmd.Args().Len() > 1 {
+	if len(failed) > 0 {
 		return errors.Join(err, fmt.Errorf("failed to start containers: %s", strings.Join(failed, ", ")))
 	}
 	return err
@@ -70,9 +71,18 @@ func start(c *container.Container) error {
 	return err
 }
 
-func startAttached(c *container.Container) error {
+// startAttached starts a container, and is attached to it: interactive also to what it reads.
+func startAttached(c *container.Container, interactive bool) error {
 	if c.IsRunning() {
 		return attachTo(c)
 	}
-	return runAttached(c)
+	attached, err := startAndAttach(c)
+	if err != nil {
+		return err
+	}
+	var in *os.File
+	if interactive {
+		in = stdinOf(c)
+	}
+	return stayAttached(c, attached, in)
 }

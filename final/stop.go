@@ -3,8 +3,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
@@ -42,6 +42,17 @@ func (o *stopOptions) stop(cmd *cli.Command, c *container.Container) error {
 	return c.Stop(signal, timeout)
 }
 
+// restart stops a container and starts it again, also one with --rm.
+func (o *stopOptions) restart(cmd *cli.Command, c *container.Container) error {
+	if err := c.Keep(); err != nil {
+		return err
+	}
+	if err := o.stop(cmd, c); err != nil {
+		return err
+	}
+	return startShim(c, nil)
+}
+
 func newStopCommand() *cli.Command {
 	var opts stopOptions
 	return &cli.Command{
@@ -65,11 +76,8 @@ func newRestartCommand() *cli.Command {
 		Flags:     opts.flags(),
 		Before:    requireRoot,
 		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
-			return eachContainer(cmd, func(c *container.Container) error {
-				if err := opts.stop(cmd, c); err != nil {
-					return err
-				}
-				return startShim(c, nil)
+			return each(cmd, func(given string) error {
+				return toContainer(given, func(c *container.Container) error { return opts.restart(cmd, c) })
 			})
 		}),
 	}
@@ -86,9 +94,9 @@ func newKillCommand() *cli.Command {
 		},
 		Before: requireRoot,
 		Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
-			signal, err := container.ParseSignal(signalName)
-			if err != nil || signalName == "" {
-				return errors.Join(err)
+			signal, err := container.ParseSignal(cmp.Or(signalName, "KILL"))
+			if err != nil {
+				return err
 			}
 			return eachContainer(cmd, func(c *container.Container) error { return c.Kill(signal) })
 		}),

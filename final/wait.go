@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/fvbommel/sortorder"
 	"github.com/urfave/cli/v3"
 
 	"github.com/lixd/mydocker/final/internal/container"
@@ -95,7 +97,9 @@ func newPortCommand() *cli.Command {
 			}
 			var published []network.Port
 			if c.Endpoint != nil && c.IsRunning() {
-				published = c.Endpoint.Ports
+				published = slices.SortedFunc(slices.Values(c.Endpoint.Ports), func(a, b network.Port) int {
+					return sortorder.NaturalCompare(a.Private(), b.Private())
+				})
 			}
 			wanted, found := cmd.Args().Get(1), false
 			for _, p := range published {

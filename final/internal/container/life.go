@@ -118,6 +118,14 @@ func (c *Container) signal(signal unix.Signal) error {
 	return err
 }
 
+// Keep has a container that runs stay when it has ended, though it be one with --rm.
+func (c *Container) Keep() error {
+	if !c.isToGo() || !c.IsRunning() {
+		return nil
+	}
+	return c.update(func(c *Container) { c.Kept = true })
+}
+
 // waitEnd waits until the process has ended, and whoever waited for it.
 func (c *Container) waitEnd(timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
@@ -147,14 +155,23 @@ func (c *Container) waitUnattended() error {
 	return unix.Flock(int(file.Fd()), unix.LOCK_SH)
 }
 
-// Wait waits for the container's end, and returns its exit status.
+// Wait waits for the container's end, and returns its exit status. One with --rm is gone then: but
+// its lock we have open, and there the status is.
 func (c *Container) Wait() (int, error) {
+	lock, err := os.Open(c.path(lockName))
+	if err == nil {
+		defer lock.Close()
+	}
 	if err := c.waitUnattended(); err != nil {
 		return 0, err
 	}
 	now, err := c.store.read(c.ID)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, NotFoundError{c.ID}
+		var status int
+		if _, err := fmt.Fscan(lock, &status); err != nil {
+			return 0, NotFoundError{c.ID}
+		}
+		return status, nil
 	}
 	if err != nil {
 		return 0, err

@@ -50,6 +50,7 @@ type Container struct {
 	Error    string            // what there is to say about its end besides
 	OOM      bool              // the kernel killed some of it for want of memory
 	Endpoint *network.Endpoint `json:",omitempty"` // its place on a network, while it runs
+	Kept     bool              `json:",omitempty"` // it is not removed at its end, as a restart is on its way
 	Removing bool              `json:"-"`          // somebody has begun to remove it
 
 	store    *Store
@@ -154,20 +155,26 @@ func (c *Container) update(change func(*Container)) error {
 		return err
 	}
 	defer lock.Close()
-	data, err := os.ReadFile(c.path(recordFile))
-	if err != nil {
+	if err := c.refresh(); err != nil {
 		return err
-	}
-	if !bytes.Equal(data, c.recorded) {
-		now, err := c.store.parse(c.ID, data)
-		if err != nil {
-			return err
-		}
-		now.attended = c.attended
-		*c = *now
 	}
 	change(c)
 	return c.save(c.Dir())
+}
+
+// refresh finds out what others have changed since we have read the record.
+func (c *Container) refresh() error {
+	data, err := os.ReadFile(c.path(recordFile))
+	if err != nil || bytes.Equal(data, c.recorded) {
+		return err
+	}
+	now, err := c.store.parse(c.ID, data)
+	if err != nil {
+		return err
+	}
+	now.attended = c.attended
+	*c = *now
+	return nil
 }
 
 // read returns the record of a container. Whether somebody waits for it is asked first: of one

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,12 +63,11 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	if err := os.RemoveAll(c.path("work/work/incompat")); err != nil {
 		return 0, err
 	}
-
+	defer undo(&err, func() error { return c.hasEnded(*started, status, err) })
 	streams, spec, err := c.prepare(a)
 	if err != nil {
 		return 0, err
 	}
-	defer undo(&err, func() error { return c.hasEnded(*started, status, err) })
 
 	group, err := cgroup.New(c.ID, c.Config.Limits)
 	if err != nil {
@@ -120,9 +120,12 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	return status, err
 }
 
+// isToGo tells whether the container is removed at its end.
+func (c *Container) isToGo() bool { return c.Config.AutoRemove && !c.Kept }
+
 // removeIfAsked is the end of a container with --rm. Whoever waits for our lock finds it gone.
 func (c *Container) removeIfAsked() error {
-	if !c.Config.AutoRemove {
+	if !c.isToGo() {
 		return nil
 	}
 	if err := c.beginRemoval(); err != nil {
@@ -238,7 +241,7 @@ func (c *Container) joinNetwork(spec *runtime.Spec) (leave func() error, err err
 			return nil, err
 		}
 	}
-	endpoint := &network.Endpoint{ContainerID: c.ID, Name: c.Name, Dir: c.Dir()}
+	endpoint := &network.Endpoint{ContainerID: c.ID, Name: c.Name, Hostname: c.Config.Hostname, Dir: c.Dir()}
 	if err := c.store.Networks.Join(c.Config.Network, NewID(), endpoint, c.Config.Ports); err != nil {
 		return nil, err
 	}
@@ -260,7 +263,7 @@ func (c *Container) hasStarted(pid int) error {
 	endpoint := c.Endpoint
 	return c.update(func(c *Container) {
 		c.PID, c.PIDStart, c.Boot, c.Started, c.Finished = pid, start, runtime.BootID(), time.Now().UTC(), time.Time{}
-		c.Status, c.Error, c.OOM, c.Paused, c.Endpoint = 0, "", false, false, endpoint
+		c.Status, c.Error, c.OOM, c.Paused, c.Kept, c.Endpoint = 0, "", false, false, false, endpoint
 	})
 }
 
@@ -274,21 +277,36 @@ func (c *Container) explain(err error, group cgroup.Group) error {
 	return errors.Join(err, oomErr)
 }
 
-// hasEnded records how the command has ended, if it ever ran and nobody is about to remove the
-// container. It comes when all else is undone: a record without an end says that there may be
-// something to clear up.
+// hasEnded records how the command has ended, or why it did not run. It comes when all else is
+// undone: a record without an end says that there may be something to clear up. Of a container
+// that is about to be removed it leaves the status to who waits for it.
 func (c *Container) hasEnded(started bool, status int, end error) error {
 	fault.Point("run-undone")
-	if !started || c.Config.AutoRemove {
-		return nil
-	}
 	oom := c.OOM
+	if err := c.refresh(); err != nil {
+		return err
+	}
+	switch {
+	case c.isToGo() && started:
+		return os.WriteFile(c.path(lockName), []byte(strconv.Itoa(status)), 0o600)
+	case c.isToGo():
+		return nil
+	case !started:
+		return c.hasFailed(end)
+	}
 	return c.update(func(c *Container) {
 		c.Status, c.Finished, c.Paused, c.OOM, c.Endpoint = status, time.Now().UTC(), false, oom, nil
 		if end != nil {
 			c.Error = end.Error()
 		}
 	})
+}
+
+// hasFailed records why the command does not run, as docker has it.
+func (c *Container) hasFailed(reason error) error {
+	failed := &runtime.Error{Status: 128}
+	errors.As(reason, &failed)
+	return c.update(func(c *Container) { c.Status, c.Error = failed.Status, reason.Error() })
 }
 
 // undo runs what takes back an earlier step. Its error does not hide one that is already on its way.

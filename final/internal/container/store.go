@@ -171,7 +171,7 @@ func (s *Store) Find(given string) (*Container, error) {
 }
 
 func (s *Store) findID(given string) (string, error) {
-	if !validName.MatchString(given) {
+	if !validName.MatchString(given + "-") { // one digit will do, of an ID
 		return "", NotFoundError{given}
 	}
 	if _, err := os.Lstat(filepath.Join(s.containers(), given)); err == nil {

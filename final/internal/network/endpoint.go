@@ -20,6 +20,7 @@ type Endpoint struct {
 	Network     string
 	ContainerID string
 	Name        string // the container's
+	Hostname    string // what it calls itself
 	Dir         string // the container's directory: locked as long as it runs, with its file hosts
 	Address     netip.Addr
 	Ports       []Port // that are published

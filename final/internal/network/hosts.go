@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -18,7 +19,11 @@ const LocalHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopb
 
 // hostsLine is the container's own line in a file of hosts: see hosts(5).
 func (e *Endpoint) hostsLine() string {
-	return fmt.Sprintf("%s\t%s %s\n", e.Address, e.Name, e.ContainerID[:12])
+	names := []string{e.Name, e.ContainerID[:12]}
+	if e.Hostname != "" && !slices.Contains(names, e.Hostname) {
+		names = append(names, e.Hostname)
+	}
+	return fmt.Sprintf("%s\t%s\n", e.Address, strings.Join(names, " "))
 }
 
 // hostsFile has the lines of the containers on the network.

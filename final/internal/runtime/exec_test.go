@@ -26,9 +26,9 @@ func runExec(t *testing.T, target Target, command *Command) (result, error) {
 
 func TestExec(t *testing.T) {
 	_, target := background(t, newSpec(t, "sleep", "1000"))
-	got, err := runExec(t, target, &Command{Args: []string{"sh", "-c", "id -u; pwd; cat /proc/1/comm; hostname; exit 7"}, Dir: "/made", User: User{UID: 5}})
+	got, err := runExec(t, target, &Command{Args: []string{"sh", "-c", "id -u; pwd; cat /proc/1/comm; hostname; exit 7"}, Dir: "/etc", User: User{UID: 5}})
 	require.NoError(t, err)
-	assert.Equal(t, result{status: 7, stdout: "5\n/made\nsleep\nbox\n"}, got)
+	assert.Equal(t, result{status: 7, stdout: "5\n/etc\nsleep\nbox\n"}, got)
 
 	args := []string{"printf", "%s|", "", "a b", "\n", "\xff", strings.Repeat("x", 100_000)}
 	got, err = runExec(t, target, &Command{Args: args})

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"unsafe"
@@ -54,6 +55,7 @@ func start(spec *Spec) (_ *Process, err error) {
 	l.setHostname(spec.Hostname)
 	l.joinCgroup()
 	l.mountCgroups()
+	l.mkdirAll("making the working directory", cmp.Or(l.command.Dir, "/"))
 	l.enterDir()
 	if spec.ReadOnly {
 		l.makeRootReadOnly()
@@ -194,14 +196,9 @@ func (l *launch) awaitParent() {
 	}
 }
 
-// enterDir makes the working directory and goes there.
+// enterDir goes to the working directory.
 func (l *launch) enterDir() {
-	dir := l.command.Dir
-	if dir == "" {
-		dir = "/"
-	}
-	l.mkdirAll("making the working directory", dir)
-	l.call("entering the working directory", unix.SYS_CHDIR, dir)
+	l.call("entering the working directory", unix.SYS_CHDIR, cmp.Or(l.command.Dir, "/"))
 }
 
 // become is the end of every program: from what is set up to the command in it.

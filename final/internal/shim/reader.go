@@ -56,7 +56,7 @@ func ParseTime(since string, now time.Time) (string, error) {
 	if since == "" {
 		return "", nil
 	}
-	if ago, err := time.ParseDuration(since); err == nil {
+	if ago, err := time.ParseDuration(since); err == nil && since != "0" { // which is a time, as other numbers are
 		return logTime(now.Add(-ago)), nil
 	}
 	if sinceEpoch, err := time.ParseDuration(since + "s"); err == nil {
