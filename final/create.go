@@ -163,6 +163,9 @@ func (o *createOptions) parse(cmd *cli.Command) (err error) {
 		}
 		o.limits.CPUs = o.percent / 100
 	}
+	if o.limits.PIDs == -1 {
+		o.limits.PIDs = 0 // which is no limit either
+	}
 	if err := o.limits.Check(); err != nil {
 		return err
 	}
@@ -276,7 +279,7 @@ func parseMounts(specs []string) ([]container.Mount, error) {
 	return mounts, nil
 }
 
-// parseMount reads [SRC:]DST[:ro|rw]. A source that begins with a slash is a path of the host's,
+// parseMount reads [SRC:]DST[:OPTION,...]. A source that begins with a slash is a path of the host's,
 // any other the name of a volume; without one a volume is made for this container alone.
 func parseMount(spec string) (container.Mount, error) {
 	sections := strings.Split(spec, ":")
@@ -288,10 +291,17 @@ func parseMount(spec string) (container.Mount, error) {
 		return m, fmt.Errorf("invalid spec: %s: SRC:DST or SRC:DST:ro is wanted", spec)
 	}
 	if len(sections) == 3 {
-		if mode := sections[2]; mode != "ro" && mode != "rw" {
-			return m, fmt.Errorf("invalid mode: %s", mode)
+		for _, option := range strings.Split(sections[2], ",") {
+			switch option {
+			case "ro":
+				m.ReadOnly = true
+			case "nocopy":
+				m.NoCopy = true
+			case "rw", "z", "Z": // the last two are for SELinux, which sets no labels here
+			default:
+				return m, fmt.Errorf("invalid mode: %s", sections[2])
+			}
 		}
-		m.ReadOnly = sections[2] == "ro"
 	}
 	switch {
 	case len(sections) == 1:

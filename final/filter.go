@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/lixd/mydocker/final/internal/container"
+	"github.com/lixd/mydocker/final/internal/network"
 )
 
 // filter is what was given to --filter: by key what may match. One of the values of a key has
@@ -59,7 +60,7 @@ var states = []string{container.Created, container.Running, container.Paused, co
 
 func checkContainerFilter(key, value string) error {
 	switch key {
-	case "id", "label", "ancestor", "volume", "network":
+	case "id", "label", "ancestor", "volume", "network", "publish", "expose":
 		return nil
 	case "name":
 		_, err := regexp.Compile(value)
@@ -105,6 +106,12 @@ func matchesContainer(c *container.Container, key, value string) bool {
 	case "network":
 		n, err := networks().Find(value)
 		return c.Config.Network == value || err == nil && c.Config.Network == n.Name
+	case "publish", "expose":
+		if !strings.Contains(value, "/") {
+			value += "/tcp"
+		}
+		isPublished := slices.ContainsFunc(c.Config.Ports, func(p network.Port) bool { return p.Private() == value })
+		return isPublished || key == "expose" && slices.Contains(c.Config.Exposed, value)
 	case "before":
 		other, err := containers().Find(value)
 		return err == nil && c.Created.Before(other.Created)

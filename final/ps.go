@@ -49,7 +49,7 @@ func newPsCommand() *cli.Command {
 			&cli.BoolFlag{Name: "latest", Aliases: []string{"l"}, Usage: "list the one that was made last", Destination: &opts.latest},
 			&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Value: -1, Usage: "list so many that were made last", Destination: &opts.last},
 			&cli.StringFlag{Name: "format", Usage: "table, json, or a template of Go's", Destination: &opts.format},
-			&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "list those with id, name, label, status, exited, ancestor, before, since, volume or network, as in status=exited"},
+			&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "list those with id, name, label, status, exited, ancestor, before, since, volume, network, publish or expose, as in status=exited"},
 		},
 		Before: requireRoot,
 		Action: needArgs(0, 0, func(_ context.Context, cmd *cli.Command) error {
@@ -70,7 +70,7 @@ func (o *psOptions) list() error {
 	if o.latest {
 		o.last = 1
 	}
-	anyState := o.all || o.last >= 0 || filter["status"] != nil || filter["exited"] != nil
+	anyState := o.all || o.last >= 0 || filter["status"] != nil
 	var rows []psRow
 	for _, c := range all {
 		if o.last >= 0 && len(rows) == o.last {

@@ -87,6 +87,7 @@ type Mount struct {
 	runtime.Volume
 	Name      string `json:",omitempty"` // of the volume
 	Anonymous bool   `json:",omitempty"` // it was made for this container, and has no name but an ID
+	NoCopy    bool   `json:",omitempty"` // a new one does not begin with what it hides
 }
 
 // Strings are texts that survive JSON byte for byte. JSON's strings must be UTF-8 and arguments

@@ -242,7 +242,12 @@ func (c *Container) makeMount(m *Mount) error {
 		m.Name = NewID()
 	}
 	if m.Name != "" {
-		v, err := c.store.MakeVolume(m.Name, func(dir string) error { return c.copyOut(m.Target, dir) })
+		v, err := c.store.MakeVolume(m.Name, func(dir string) error {
+			if m.NoCopy {
+				return nil
+			}
+			return c.copyOut(m.Target, dir)
+		})
 		if err == nil {
 			m.Source = v.Mountpoint
 		}
