@@ -43,7 +43,8 @@ func startShim() error {
 	shim := exec.Command("/proc/self/exe", append([]string{"--shim"}, os.Args[1:]...)...)
 	shim.Args[0] = os.Args[0]
 	shim.Dir = "/" // so that no file system is kept busy
-	shim.Env = append(os.Environ(), "MYDOCKER_ROOT="+root)
+	// To wait takes no more of Go's threads than one processor has.
+	shim.Env = append(os.Environ(), "MYDOCKER_ROOT="+root, "GOMAXPROCS=1")
 	shim.ExtraFiles = []*os.File{theirs}
 	shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = shim.Start()
@@ -94,8 +95,9 @@ func shrink() error {
 	if err != nil {
 		return fmt.Errorf("reading our memory map: %w", err)
 	}
+	unchanged := unchangedMappings(string(maps))
 	debug.FreeOSMemory()
-	for _, m := range unchangedMappings(string(maps)) {
+	for _, m := range unchanged {
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("giving back memory: %w", errno)
 		}

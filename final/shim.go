@@ -45,7 +45,10 @@ func startShim(c *container.Container, attached *os.File) error {
 	shim := exec.Command("/proc/self/exe", "shim", c.ID)
 	shim.Args[0] = os.Args[0]
 	shim.Dir = "/" // so that no file system is kept busy
-	shim.Env = []string{"MYDOCKER_ROOT=" + stateDir(), "PATH=" + os.Getenv("PATH"), "MYDOCKER_FAULT=" + os.Getenv("MYDOCKER_FAULT")}
+	shim.Env = []string{
+		"MYDOCKER_ROOT=" + stateDir(), "PATH=" + os.Getenv("PATH"), "MYDOCKER_FAULT=" + os.Getenv("MYDOCKER_FAULT"),
+		"GOMAXPROCS=1", // to wait takes no more threads
+	}
 	shim.ExtraFiles = []*os.File{theirs}
 	if attached != nil {
 		shim.ExtraFiles = append(shim.ExtraFiles, attached)

@@ -20,8 +20,9 @@ func shrink() {
 	if err != nil {
 		return // then we stay as large as we are
 	}
+	unchanged := unchangedMappings(string(maps))
 	debug.FreeOSMemory()
-	for _, m := range unchangedMappings(string(maps)) {
+	for _, m := range unchanged {
 		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED) // likewise
 	}
 }
