@@ -82,7 +82,7 @@ func startAndAttach(c *container.Container) (*shim.Attached, error) {
 	if err != nil {
 		return nil, orphaned(c, err)
 	}
-	return &shim.Attached{UnixConn: conn.(*net.UnixConn)}, nil
+	return &shim.Attached{Conn: conn}, nil
 }
 
 // stayAttached returns when the container has ended, with its status, or the user has detached.
@@ -125,7 +125,7 @@ func exchange(c *container.Container, attached *shim.Attached, in *os.File) erro
 	}()
 	if in != nil {
 		go func() {
-			_, _ = io.Copy(struct{ io.Writer }{attached}, in) // ends with the one or the other
+			_, _ = io.Copy(attached, in) // ends with the one or the other
 			_ = attached.End()
 		}()
 	}

@@ -219,7 +219,7 @@ func parseMemory(size string) (int64, error) {
 // container is what the options and the image make together: what is not said on the command
 // line, the image says.
 func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*container.Container, error) {
-	c := &container.Container{ID: container.NewID(), Name: o.name, Image: cmd.Args().First(), ImageID: img.ID.String(), ImageConfig: img.Raw, Config: o.config}
+	c := &container.Container{ID: container.NewID(), Name: o.name, Image: cmd.Args().First(), ImageID: string(img.ID), ImageConfig: img.Raw, Config: o.config}
 	from := img.Config.Config
 	entrypoint, command := from.Entrypoint, cmd.Args().Tail()
 	if cmd.IsSet("entrypoint") {
@@ -242,8 +242,10 @@ func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*containe
 	config.User = cmp.Or(o.config.User, from.User)
 	config.StopSignal = cmp.Or(o.config.StopSignal, from.StopSignal)
 	config.Hostname = cmp.Or(o.config.Hostname, c.ShortID())
-	if n, err := networks().Find(config.Network); err == nil { // by its ID, perhaps
-		config.Network = n.Name
+	if !network.IsPredefined(config.Network) {
+		if n, err := networks().Find(config.Network); err == nil { // by its ID, perhaps
+			config.Network = n.Name
+		}
 	}
 	labels := maps.Clone(from.Labels)
 	if labels == nil {

@@ -104,8 +104,7 @@ func matchesContainer(c *container.Container, key, value string) bool {
 			return m.Name == value || m.Target == path.Clean(value) || m.Source == path.Clean(value)
 		})
 	case "network":
-		n, err := networks().Find(value)
-		return c.Config.Network == value || err == nil && c.Config.Network == n.Name
+		return c.Config.Network == value
 	case "publish", "expose":
 		if !strings.Contains(value, "/") {
 			value += "/tcp"

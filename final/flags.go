@@ -47,12 +47,12 @@ func splitFlag(cmd *cli.Command, arg string) (flags, value string, found bool) {
 		return "", "", false
 	}
 	for i := 1; i < len(arg)-1; i++ {
-		flag := findFlag(cmd, arg[i:i+1])
-		if flag == nil {
-			return "", "", false
-		}
-		if _, isBool := flag.(*cli.BoolFlag); !isBool {
+		letter := arg[i : i+1]
+		if takesValue(cmd, letter) {
 			return arg[:i+1], strings.TrimPrefix(arg[i+1:], "="), true
+		}
+		if findFlag(cmd, letter) == nil {
+			return "", "", false
 		}
 	}
 	return "", "", false

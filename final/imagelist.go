@@ -92,7 +92,7 @@ func newImageRow(r image.Row, whole bool) imageRow {
 	columns := r.Columns(time.Now(), whole)
 	return imageRow{
 		Repository: columns[0], Tag: columns[1], ID: columns[2], CreatedSince: columns[3], Size: columns[4],
-		CreatedAt: r.Created.Format("2006-01-02 15:04:05 -0700 MST"),
+		CreatedAt: r.Created.Format(createdAt),
 		Digest:    "<none>", // it would come from a registry
 	}
 }

@@ -76,7 +76,7 @@ func newNetworkRow(n *network.Network, whole bool) networkRow {
 	}
 	return networkRow{
 		ID: id, Name: n.Name, Driver: n.Driver, Scope: scope, Subnet: n.Subnet.String(),
-		CreatedAt: n.Created.Format("2006-01-02 15:04:05 -0700 MST"),
+		CreatedAt: n.Created.Format(createdAt),
 	}
 }
 

@@ -67,6 +67,11 @@ func (o *psOptions) list() error {
 	if filterErr != nil {
 		return filterErr
 	}
+	for _, value := range filter["network"] {
+		if n, err := networks().Find(value); err == nil { // by its ID, perhaps
+			filter["network"] = append(filter["network"], n.Name)
+		}
+	}
 	if o.latest {
 		o.last = 1
 	}
@@ -194,7 +199,7 @@ func newRow(c *container.Container, whole bool) psRow {
 	}
 	row := psRow{
 		ID: id, Image: c.Image, Command: strconv.Quote(command), Names: c.Name, Networks: c.Config.Network,
-		CreatedAt: c.Created.Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created) + " ago",
+		CreatedAt: c.Created.Format(createdAt), RunningFor: since(c.Created) + " ago",
 		State: c.State(), Status: status(c), Size: "0B", label: func(name string) string { return c.Config.Labels[name] },
 	}
 	if c.Endpoint != nil && c.IsRunning() {
@@ -257,6 +262,9 @@ func status(c *container.Container) string {
 		return "Dead"
 	}
 }
+
+// createdAt is how lists print a time.
+const createdAt = "2006-01-02 15:04:05 -0700 MST"
 
 // since says how long ago that was, as people do.
 func since(t time.Time) string { return units.HumanDuration(time.Since(t)) }

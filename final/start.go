@@ -65,8 +65,10 @@ func start(c *container.Container) error {
 		return nil
 	}
 	err := startShim(c, nil)
-	if now, findErr := containers().Find(c.ID); err != nil && findErr == nil && now.IsRunning() {
-		return nil // somebody else was faster
+	if err != nil {
+		if now, findErr := containers().Find(c.ID); findErr == nil && now.IsRunning() {
+			return nil // somebody else was faster
+		}
 	}
 	return err
 }

@@ -192,12 +192,13 @@ func (s *Store) read(id string) (*Container, error) {
 	}
 	c, err := s.parse(id, data)
 	if err != nil {
-		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
+		return nil, err
 	}
 	c.attended, c.Removing = attended, removing
 	return c, nil
 }
 
+// parse makes a container of its record.
 func (s *Store) parse(id string, data []byte) (*Container, error) {
 	c := &Container{store: s, recorded: data}
 	err := json.Unmarshal(data, c)
@@ -208,7 +209,10 @@ func (s *Store) parse(id string, data []byte) (*Container, error) {
 	case c.Version > version:
 		err = fmt.Errorf("it is of version %d, and this program knows %d", c.Version, version)
 	}
-	return c, err
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
+	}
+	return c, nil
 }
 
 // lockFile waits until no other process holds the lock on the file. Closing it gives the lock

@@ -283,8 +283,10 @@ func (c *Container) explain(err error, group cgroup.Group) error {
 func (c *Container) hasEnded(started bool, status int, end error) error {
 	fault.Point("run-undone")
 	oom := c.OOM
-	if err := c.refresh(); err != nil {
-		return err
+	if c.Config.AutoRemove {
+		if err := c.refresh(); err != nil { // a restart may want to keep it
+			return err
+		}
 	}
 	switch {
 	case c.isToGo() && started:

@@ -242,12 +242,11 @@ func (c *Container) makeMount(m *Mount) error {
 		m.Name = NewID()
 	}
 	if m.Name != "" {
-		v, err := c.store.MakeVolume(m.Name, func(dir string) error {
-			if m.NoCopy {
-				return nil
-			}
-			return c.copyOut(m.Target, dir)
-		})
+		fill := func(dir string) error { return c.copyOut(m.Target, dir) }
+		if m.NoCopy {
+			fill = nil
+		}
+		v, err := c.store.MakeVolume(m.Name, fill)
 		if err == nil {
 			m.Source = v.Mountpoint
 		}

@@ -180,7 +180,7 @@ func (s *Store) removeUnused(inUse []string) (removed []oci.Digest, err error) {
 		return nil, fmt.Errorf("reading the layers: %w", err)
 	}
 	for _, entry := range entries {
-		id := oci.Digest(digestPrefix + entry.Name())
+		id := oci.Digest(oci.DigestPrefix + entry.Name())
 		if !isDigest(string(id)) || used[s.layer(id).files()] {
 			continue
 		}

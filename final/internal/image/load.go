@@ -103,7 +103,7 @@ func describeDocker(a *archive) (images []described, err error) {
 	for _, m := range manifests {
 		image := described{names: m.RepoTags, config: blob{file: m.Config}}
 		// The configuration's name is its digest: HEX.json of old, blobs/sha256/HEX today.
-		if id := digestPrefix + strings.TrimSuffix(path.Base(m.Config), ".json"); isDigest(id) {
+		if id := oci.DigestPrefix + strings.TrimSuffix(path.Base(m.Config), ".json"); isDigest(id) {
 			image.config.digest = oci.Digest(id)
 		}
 		for _, layer := range m.Layers {

@@ -16,6 +16,8 @@ package image
 import (
 	"fmt"
 	"strings"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 const (
@@ -154,10 +156,8 @@ func isPathComponent(s string) bool {
 	return true
 }
 
-const digestPrefix = "sha256:"
-
 func isDigest(s string) bool {
-	hex, found := strings.CutPrefix(s, digestPrefix)
+	hex, found := strings.CutPrefix(s, oci.DigestPrefix)
 	return found && isHex(hex) && len(hex) == 64
 }
 

@@ -5,10 +5,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 func TestParseReference(t *testing.T) {
-	id := digestPrefix + strings.Repeat("ab", 32)
+	id := oci.DigestPrefix + strings.Repeat("ab", 32)
 	for in, want := range map[string]reference{
 		"busybox":                         {"busybox", "latest", ""},
 		"busybox:1.36":                    {"busybox", "1.36", ""},
@@ -46,7 +48,7 @@ func TestParseReference(t *testing.T) {
 // FuzzParseReference holds that what is accepted is a name of one file, and stays the same when
 // it is taken apart again.
 func FuzzParseReference(f *testing.F) {
-	for _, seed := range []string{"busybox", "docker.io/library/a:b", "host:5000/a/b:c", "localhost/a__b", "index.docker.io/x", "a@" + digestPrefix + strings.Repeat("0", 64)} {
+	for _, seed := range []string{"busybox", "docker.io/library/a:b", "host:5000/a/b:c", "localhost/a__b", "index.docker.io/x", "a@" + oci.DigestPrefix + strings.Repeat("0", 64)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

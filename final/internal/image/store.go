@@ -131,8 +131,8 @@ func (s *Store) Find(ctx context.Context, ref string) (*Image, error) {
 	if ref == "" {
 		return nil, errors.New(`invalid name or ID supplied: ""`)
 	}
-	if prefix := strings.TrimPrefix(ref, digestPrefix); isHex(prefix) && len(prefix) == 64 {
-		return s.open(ref, oci.Digest(digestPrefix+prefix))
+	if prefix := strings.TrimPrefix(ref, oci.DigestPrefix); isHex(prefix) && len(prefix) == 64 {
+		return s.open(ref, oci.Digest(oci.DigestPrefix+prefix))
 	}
 	r, err := parseReference(ref)
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *Store) idOf(name string) (oci.Digest, error) {
 }
 
 func (s *Store) findPrefix(prefix string) (oci.Digest, error) {
-	short := strings.TrimPrefix(prefix, digestPrefix)
+	short := strings.TrimPrefix(prefix, oci.DigestPrefix)
 	if !isHex(short) {
 		return "", fs.ErrNotExist
 	}
@@ -199,7 +199,7 @@ func (s *Store) ids() (ids []oci.Digest, err error) {
 		return nil, fmt.Errorf("reading the images: %w", err)
 	}
 	for _, entry := range entries {
-		if id := digestPrefix + entry.Name(); isDigest(id) {
+		if id := oci.DigestPrefix + entry.Name(); isDigest(id) {
 			ids = append(ids, oci.Digest(id))
 		}
 	}

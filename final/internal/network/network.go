@@ -56,9 +56,12 @@ const version = 1
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
+// IsPredefined tells whether nobody has to make a network of this name.
+func IsPredefined(name string) bool { return name == Default || name == Host || name == None }
+
 // Create makes a network. An empty subnet or gateway is chosen. The ID is the caller's choice.
 func (s *Store) Create(id, name, subnet, gateway string) (*Network, error) {
-	if name == Default || name == Host || name == None {
+	if IsPredefined(name) {
 		return nil, fmt.Errorf("operation is not permitted on predefined %s network", name)
 	}
 	lock, err := s.lock()

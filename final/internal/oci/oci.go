@@ -14,11 +14,11 @@ import (
 // Digest is what a content is known by: its algorithm, a colon, and its hash in hexadecimal digits.
 type Digest string
 
-// algorithm is the only one that mydocker knows.
-const algorithm = "sha256:"
+// DigestPrefix is what all digests begin with that mydocker knows.
+const DigestPrefix = "sha256:"
 
 // NewDigest returns the digest for a hash of SHA-256.
-func NewDigest(hash []byte) Digest { return Digest(algorithm + hex.EncodeToString(hash)) }
+func NewDigest(hash []byte) Digest { return Digest(DigestPrefix + hex.EncodeToString(hash)) }
 
 // FromBytes returns the digest of a content.
 func FromBytes(content []byte) Digest {
@@ -27,9 +27,7 @@ func FromBytes(content []byte) Digest {
 }
 
 // Encoded returns the hexadecimal digits.
-func (d Digest) Encoded() string { return strings.TrimPrefix(string(d), algorithm) }
-
-func (d Digest) String() string { return string(d) }
+func (d Digest) Encoded() string { return strings.TrimPrefix(string(d), DigestPrefix) }
 
 // The types of contents.
 const (

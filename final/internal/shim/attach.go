@@ -38,20 +38,20 @@ func Dial(dir string) (*Attached, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attaching: %w", err)
 	}
-	return &Attached{UnixConn: conn}, nil
+	return &Attached{Conn: conn}, nil
 }
 
 // Attached is the side of who is attached. To read is to get what the container writes, and to
 // write to type: so it can stand for the container's terminal.
 type Attached struct {
-	*net.UnixConn
-	Status int    // of the container, when it has ended
-	rest   []byte // of a frame
+	net.Conn        // no more than that, or io.Copy would find ways past our Write
+	Status   int    // of the container, when it has ended
+	rest     []byte // of a frame
 }
 
 // next returns what the container writes to one of its streams, or io.EOF when it has ended.
 func (a *Attached) next() (kind byte, data []byte, err error) {
-	kind, data, err = readFrame(a.UnixConn)
+	kind, data, err = readFrame(a.Conn)
 	if kind == ended && len(data) == 1 {
 		a.Status = int(data[0])
 		return 0, nil, io.EOF
@@ -108,16 +108,16 @@ func (a *Attached) Read(data []byte) (int, error) {
 
 // Write sends what is typed.
 func (a *Attached) Write(data []byte) (int, error) {
-	if err := writeFrame(a.UnixConn, stdin, data); err != nil {
+	if err := writeFrame(a.Conn, stdin, data); err != nil {
 		return 0, err
 	}
 	return len(data), nil
 }
 
 // End says that nothing more will be typed.
-func (a *Attached) End() error { return writeFrame(a.UnixConn, stdinEnd, nil) }
+func (a *Attached) End() error { return writeFrame(a.Conn, stdinEnd, nil) }
 
 // Resize tells the size of the terminal.
 func (a *Attached) Resize(size *unix.Winsize) error {
-	return writeFrame(a.UnixConn, resize, binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, size.Row), size.Col))
+	return writeFrame(a.Conn, resize, binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, size.Row), size.Col))
 }
