@@ -5,8 +5,9 @@
 #
 # It also writes the table into the READMEs, between their lines <!-- bench --> and <!-- /bench -->.
 #
-# All of them run in namespaces of their own, with their state in one directory on the disk. So
-# nothing of the host's is changed but its cgroups, and these are cleared up.
+# All of them run in namespaces of their own, with what they keep in one directory on the disk, and
+# what they need only while the machine runs in /run, in memory, where it is by default. So nothing
+# of the host's is changed but its cgroups, and these are cleared up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -77,11 +77,11 @@ func (b *bench) findPeers(image string) {
 
 	docker := &peer{name: "docker", command: []string{"docker", "--host", "unix://" + in("docker.sock")}}
 	b.add(&peer{name: "mydocker", command: []string{"bin/final"}}, b.importer(image))
-	b.add(&peer{name: "crun", command: []string{"crun", "--root", in("crun")}, bundles: in("bundles-crun")}, b.bundler(image))
-	b.add(&peer{name: "runc", command: []string{"runc", "--root", in("runc")}, bundles: in("bundles-runc")}, b.bundler(image))
+	b.add(&peer{name: "crun", command: []string{"crun"}, bundles: in("bundles-crun")}, b.bundler(image))
+	b.add(&peer{name: "runc", command: []string{"runc"}, bundles: in("bundles-runc")}, b.bundler(image))
 	b.add(&peer{
 		name:    "podman",
-		command: []string{"podman", "--root", in("podman"), "--runroot", in("podman-run"), "--tmpdir", in("podman-tmp"), "--cgroup-manager", "cgroupfs"},
+		command: []string{"podman", "--root", in("podman"), "--cgroup-manager", "cgroupfs"},
 		run:     []string{"--cgroup-parent", "/" + prefix},
 		rm:      []string{"--time", "0"}, // else it asks kindly first, and waits
 	}, b.importer(image))
@@ -182,7 +182,7 @@ func (b *bench) startDockerd() error {
 		return err
 	}
 	defer log.Close()
-	daemon := exec.Command("dockerd", "--data-root", in("docker"), "--exec-root", in("docker-run"), "--pidfile", in("docker.pid"),
+	daemon := exec.Command("dockerd", "--data-root", in("docker"), "--pidfile", in("docker.pid"),
 		"--host", "unix://"+in("docker.sock"), "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/"+prefix)
 	daemon.Stdout, daemon.Stderr = log, log
 	if err := daemon.Start(); err != nil {

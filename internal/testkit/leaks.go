@@ -16,17 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prepare gives a script a state directory, with nothing in it but the image, and checks
-// behind the script that all is as it was before.
+// prepare gives a script a state directory, with nothing in it but the image, and a runtime
+// directory, and checks behind the script that all is as it was before.
 func prepare(env *testscript.Env, keepsContainers bool) error {
-	if err := unix.Mount("tmpfs", stateDir, "tmpfs", 0, "mode=700"); err != nil {
-		return fmt.Errorf("mounting the state directory: %w", err)
-	}
-	env.Defer(func() {
-		if err := unix.Unmount(stateDir, 0); err != nil {
-			env.T().Fatal("unmounting the state directory: ", err)
+	for _, dir := range []string{stateDir, runtimeDir} {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=700"); err != nil {
+			return fmt.Errorf("mounting %s: %w", dir, err)
 		}
-	})
+		env.Defer(func() {
+			if err := unix.Unmount(dir, 0); err != nil {
+				env.T().Fatal("unmounting ", dir, ": ", err)
+			}
+		})
+	}
 	images := filepath.Join(stateDir, "images")
 	if err := os.Mkdir(images, 0o700); err != nil {
 		return err
@@ -85,11 +87,13 @@ func snapshot(keepsContainers bool) []string {
 		lines = append(lines, "cgroup "+group)
 	}
 	containers, _ := filepath.Glob(filepath.Join(stateDir, "containers", "*")) // the pattern is good
+	passing, _ := filepath.Glob(filepath.Join(runtimeDir, stateDir, "containers", "[^.]*"))
 	networks, _ := filepath.Glob(filepath.Join(stateDir, "networks", "*"))
 	temporary, _ := filepath.Glob(filepath.Join(stateDir, "images", ".[^l]*")) // .lock is to stay
 	if !keepsContainers {
 		lines = append(lines, containers...)
 	}
+	lines = append(lines, passing...)
 	lines = append(lines, networks...)
 	lines = append(lines, temporary...)
 	slices.Sort(lines)

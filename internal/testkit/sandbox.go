@@ -19,6 +19,7 @@ import (
 
 const (
 	stateDir   = "/var/lib/mydocker" // in the sandbox every script has its own here
+	runtimeDir = "/run/mydocker"     // likewise
 	appletsDir = "/usr/local/sbin"   // first in a container's PATH: here every machine has the same commands
 	imagesDir  = "/var/lib/images"   // the sandbox's copy
 )
@@ -142,8 +143,8 @@ func makeSandbox(name string) error {
 			return fmt.Errorf("mounting %s: %w", dir, err)
 		}
 	}
-	for _, dir := range []string{imagesDir, stateDir} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
+	for _, dir := range []string{imagesDir, stateDir, runtimeDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}

@@ -34,12 +34,12 @@ func TestCreateTakesNames(t *testing.T) {
 	second := &Container{ID: NewID(), Name: "web"}
 	assert.EqualError(t, s.Create(second), `conflict. The container name "/web" is already in use by container "`+first.ID+`"`)
 	assert.NoDirExists(t, second.Dir())
-	entries, err := os.ReadDir(s.making())
+	entries, err := os.ReadDir(place(s.Root).making(""))
 	require.NoError(t, err)
 	assert.Empty(t, entries)
 
 	// A name whose container was never made, or is gone, is free.
-	require.NoError(t, os.Symlink(NewID(), s.nameLink("left")))
+	require.NoError(t, os.Symlink(NewID(), place(s.Root).nameLink("left")))
 	require.NoError(t, s.Create(&Container{ID: NewID(), Name: "left"}))
 
 	require.NoError(t, first.Rename("site"))
@@ -48,6 +48,37 @@ func TestCreateTakesNames(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, first.ID, found.ID)
 	assert.ErrorContains(t, second.Rename("site"), "already in use")
+}
+
+func TestContainersWithRmEndWithTheMachine(t *testing.T) {
+	s := Open(t.TempDir())
+	s.Run = t.TempDir()
+	passing := &Container{ID: NewID(), Name: "web", Config: Config{AutoRemove: true}}
+	require.NoError(t, s.Create(passing))
+	lasting := &Container{ID: NewID(), Name: "web"}
+	assert.ErrorContains(t, s.Create(lasting), "already in use")
+	lasting.Name = "site"
+	require.NoError(t, s.Create(lasting))
+	assert.ErrorContains(t, passing.Rename("site"), "already in use")
+	for _, c := range []*Container{passing, lasting} {
+		for _, given := range []string{c.ID, c.ShortID(), c.Name} {
+			found, err := s.Find(given)
+			require.NoError(t, err, given)
+			assert.Equal(t, c.ID, found.ID, given)
+		}
+		assert.DirExists(t, c.Upper())
+	}
+	all, err := s.List()
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+
+	require.NoError(t, os.RemoveAll(s.Run))
+	all, err = s.List()
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.NoError(t, s.Create(&Container{ID: NewID(), Name: "web"}))
+	assert.NoDirExists(t, passing.data())
+	assert.DirExists(t, lasting.data())
 }
 
 func TestCreateWhileOthersLook(t *testing.T) {
@@ -65,9 +96,9 @@ func TestCreateWhileOthersLook(t *testing.T) {
 			return
 		default:
 		}
-		entries, _ := os.ReadDir(s.making()) // there is none at first
+		entries, _ := os.ReadDir(place(s.Root).making("")) // there is none at first
 		for _, entry := range entries {
-			isLocked(filepath.Join(s.making(), entry.Name()))
+			isLocked(place(s.Root).making(entry.Name()))
 		}
 	}
 }
@@ -145,8 +176,8 @@ func TestDamagedRecords(t *testing.T) {
 	good := &Container{ID: NewID(), Name: "good"}
 	require.NoError(t, s.Create(good))
 	for id, record := range map[string]string{"broken": "{", "other": `{"ID": "good"}`, "new": `{"ID": "new", "Version": 99}`} {
-		require.NoError(t, os.Mkdir(filepath.Join(s.containers(), id), 0o700))
-		require.NoError(t, os.WriteFile(filepath.Join(s.containers(), id, recordFile), []byte(record), 0o600))
+		require.NoError(t, os.Mkdir(place(s.Root).container(id), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(place(s.Root).container(id), recordFile), []byte(record), 0o600))
 	}
 	all, err := s.List()
 	assert.EqualError(t, err, "reading the record of container broken: unexpected end of JSON input\n"+

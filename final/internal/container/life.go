@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -348,20 +347,17 @@ func (c *Container) removeFiles() error {
 	if err != nil {
 		return fmt.Errorf("removing the container: %w", err)
 	}
-	if strings.Contains(string(mounts), filepath.Join("containers", c.ID)) {
+	if strings.Contains(string(mounts), c.ID) {
 		return fmt.Errorf("not removing %s: something is mounted in it", c.Dir())
 	}
-	entries, err := os.ReadDir(c.Dir())
+	if c.data() != c.Dir() {
+		err = os.RemoveAll(c.data())
+	}
+	if err == nil {
+		err = removeIf(c.Dir(), func(name string) bool { return name != removingFile })
+	}
 	if err != nil {
 		return fmt.Errorf("removing the container: %w", err)
-	}
-	for _, entry := range entries {
-		if entry.Name() == removingFile {
-			continue
-		}
-		if err := os.RemoveAll(c.path(entry.Name())); err != nil {
-			return fmt.Errorf("removing the container: %w", err)
-		}
 	}
 	return nil
 }

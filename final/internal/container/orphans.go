@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	log "github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -29,7 +28,7 @@ func (s *Store) clearOrphans() error {
 // clearOrphan ends what is left of a container, unless somebody waits for it: a process that has
 // changed its user outlives the one that waited. What the container has written stays.
 func (s *Store) clearOrphan(id string) error {
-	dir, err := os.Open(filepath.Join(s.containers(), id))
+	dir, err := os.Open(s.placeOf(id).container(id))
 	if err != nil {
 		return nil // of another state directory, or gone in this moment
 	}

@@ -54,6 +54,7 @@ type Container struct {
 	Removing bool              `json:"-"`          // somebody has begun to remove it
 
 	store    *Store
+	place    place
 	attended bool   // somebody waited for it when the record was read
 	recorded []byte // the record as it was read, or written
 }
@@ -114,15 +115,26 @@ func (s *Strings) UnmarshalJSON(data []byte) error {
 }
 
 // Dir is the container's directory. It is locked as long as somebody waits for the container.
-func (c *Container) Dir() string { return filepath.Join(c.store.containers(), c.ID) }
+func (c *Container) Dir() string { return c.place.container(c.ID) }
 
 func (c *Container) path(name string) string { return filepath.Join(c.Dir(), name) }
 
+// data is where the container has what may be large, on the disk: its layer and its log.
+func (c *Container) data() string {
+	if c.place == place(c.store.Run) {
+		return filepath.Join(c.store.scratch(), c.ID)
+	}
+	return c.Dir()
+}
+
 // LogPath is where what it writes is kept.
-func (c *Container) LogPath() string { return c.path("log.json") }
+func (c *Container) LogPath() string { return filepath.Join(c.data(), "log.json") }
 
 // Upper is the directory with what the container has changed of its image.
-func (c *Container) Upper() string { return c.path("upper") }
+func (c *Container) Upper() string { return filepath.Join(c.data(), "upper") }
+
+// work is overlayfs's own directory, beside that.
+func (c *Container) work() string { return filepath.Join(c.data(), "work") }
 
 const (
 	recordFile   = "container.json"
@@ -169,7 +181,7 @@ func (c *Container) refresh() error {
 	if err != nil || bytes.Equal(data, c.recorded) {
 		return err
 	}
-	now, err := c.store.parse(c.ID, data)
+	now, err := c.store.parse(c.place, c.ID, data)
 	if err != nil {
 		return err
 	}
@@ -178,19 +190,22 @@ func (c *Container) refresh() error {
 	return nil
 }
 
-// read returns the record of a container. Whether somebody waits for it is asked first: of one
-// for whom nobody does, the record says the last.
-func (s *Store) read(id string) (*Container, error) {
-	attended := isLocked(filepath.Join(s.containers(), id))
-	data, err := os.ReadFile(filepath.Join(s.containers(), id, recordFile))
+// read returns the record of a container.
+func (s *Store) read(id string) (*Container, error) { return s.readFrom(s.placeOf(id), id) }
+
+// readFrom returns the record of a container of this place. Whether somebody waits for it is asked
+// first: of one for whom nobody does, the record says the last.
+func (s *Store) readFrom(p place, id string) (*Container, error) {
+	attended := isLocked(p.container(id))
+	data, err := os.ReadFile(filepath.Join(p.container(id), recordFile))
 	removing := errors.Is(err, fs.ErrNotExist)
 	if removing {
-		data, err = os.ReadFile(filepath.Join(s.containers(), id, removingFile))
+		data, err = os.ReadFile(filepath.Join(p.container(id), removingFile))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
 	}
-	c, err := s.parse(id, data)
+	c, err := s.parse(p, id, data)
 	if err != nil {
 		return nil, err
 	}
@@ -199,8 +214,8 @@ func (s *Store) read(id string) (*Container, error) {
 }
 
 // parse makes a container of its record.
-func (s *Store) parse(id string, data []byte) (*Container, error) {
-	c := &Container{store: s, recorded: data}
+func (s *Store) parse(p place, id string, data []byte) (*Container, error) {
+	c := &Container{store: s, place: p, recorded: data}
 	err := json.Unmarshal(data, c)
 	switch {
 	case err != nil:

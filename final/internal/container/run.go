@@ -60,7 +60,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 		return 0, err
 	}
 	// Overlayfs does not take a work directory again that was mounted volatile.
-	if err := os.RemoveAll(c.path("work/work/incompat")); err != nil {
+	if err := os.RemoveAll(filepath.Join(c.work(), "work", "incompat")); err != nil {
 		return 0, err
 	}
 	defer undo(&err, func() error { return c.hasEnded(*started, status, err) })
@@ -181,7 +181,7 @@ func (c *Container) spec() (*runtime.Spec, error) {
 		Command:  runtime.Command{Args: c.Command, Env: c.env(home, c.Config.Terminal), Dir: c.Config.Dir, User: user, Terminal: c.Config.Terminal},
 		Init:     c.Config.Init,
 		Hostname: c.Config.Hostname,
-		Root:     runtime.Overlay{Upper: c.path("upper"), Work: c.path("work"), Target: c.Dir(), Volatile: c.Config.AutoRemove},
+		Root:     runtime.Overlay{Upper: c.Upper(), Work: c.work(), Target: c.Dir(), Volatile: c.Config.AutoRemove},
 		ReadOnly: c.Config.ReadOnly,
 		Tmpfs:    c.Config.Tmpfs,
 		Network:  runtime.Network{Host: c.Config.Network == network.Host},

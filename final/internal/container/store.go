@@ -23,35 +23,64 @@ import (
 	"github.com/lixd/mydocker/final/internal/network"
 )
 
-// Store is all containers, in the state directory.
+// Store is all containers. Those with --rm do not outlive the machine's run, so their records are
+// in the runtime directory, which is in memory: that is faster, and spares the disk. All others
+// are in the state directory.
 type Store struct {
-	Root     string
+	Root     string // the state directory
+	Run      string // the runtime directory, which is empty when the machine has started
 	Networks *network.Store
 }
 
-// Open returns the containers below the state directory root, an absolute path.
+// Open returns the containers of the state directory root, an absolute path.
 func Open(root string) *Store {
-	return &Store{Root: root, Networks: network.Open(root)}
+	return &Store{Root: root, Run: filepath.Join("/run/mydocker", root), Networks: network.Open(root)}
 }
 
-func (s *Store) containers() string { return filepath.Join(s.Root, "containers") }
+// place is one of the two directories that have containers, and their names.
+type place string
+
+func (s *Store) places() []place { return []place{place(s.Run), place(s.Root)} }
+
+// placeOf returns where the container of this ID is, if there is one.
+func (s *Store) placeOf(id string) place {
+	if run := place(s.Run); exists(run.container(id)) {
+		return run
+	}
+	return place(s.Root)
+}
+
+func (p place) containers() string { return filepath.Join(string(p), "containers") }
+
+func (p place) container(id string) string { return filepath.Join(p.containers(), id) }
 
 // making is where a container is made. It appears among the others when it is whole.
-func (s *Store) making() string { return filepath.Join(s.containers(), ".making") }
+func (p place) making(id string) string { return filepath.Join(p.containers(), ".making", id) }
+
+// nameLink is where a name leads to the ID of its container.
+func (p place) nameLink(name string) string { return filepath.Join(string(p), "names", name) }
+
+// scratch is where containers with --rm have what may be large.
+func (s *Store) scratch() string { return filepath.Join(s.Root, "scratch") }
 
 // Create makes a container of what c says, with the volumes that it wants, and takes its name, or
 // finds one for it. The error says who has the name, if somebody has.
 func (s *Store) Create(c *Container) (err error) {
-	c.Version, c.Created, c.store = version, time.Now().UTC(), s
-	dir := filepath.Join(s.making(), c.ID)
-	for _, part := range []string{"upper", "work"} {
-		if err := os.MkdirAll(filepath.Join(dir, part), 0o755); err != nil {
-			return fmt.Errorf("making the container's directory: %w", err)
-		}
+	c.Version, c.Created, c.store, c.place = version, time.Now().UTC(), s, place(s.Root)
+	if c.Config.AutoRemove {
+		c.place = place(s.Run)
+	}
+	dir := c.place.making(c.ID)
+	data := dir
+	if c.Config.AutoRemove {
+		data = c.data()
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the container's directory: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.dropName(c), c.removeVolumes(), os.RemoveAll(dir))
+			err = errors.Join(err, s.dropName(c), c.removeVolumes(), os.RemoveAll(data), os.RemoveAll(dir))
 		}
 	}()
 	lock, err := lockDir(dir, 0) // it is nobody else's, but some may be looking
@@ -59,6 +88,11 @@ func (s *Store) Create(c *Container) (err error) {
 		return err
 	}
 	defer lock.Close()
+	for _, part := range []string{"upper", "work"} {
+		if err := os.MkdirAll(filepath.Join(data, part), 0o755); err != nil {
+			return fmt.Errorf("making the container's layer: %w", err)
+		}
+	}
 	fault.Point("create-directory")
 	if err := s.sweep(); err != nil {
 		return err
@@ -85,23 +119,46 @@ func (s *Store) Create(c *Container) (err error) {
 	return nil
 }
 
-// sweep removes what those have left who were killed in the middle of Create: their lock ended
-// with them. It costs nothing while there are none.
+// sweep removes what those have left who were killed in the middle of Create, as their lock ended
+// with them, and what containers with --rm have left that ended with the machine. It costs nothing
+// while there is none.
 func (s *Store) sweep() error {
-	entries, err := os.ReadDir(s.making())
-	if err != nil {
-		return fmt.Errorf("looking for what is left over: %w", err)
+	var errs []error
+	for _, p := range s.places() {
+		errs = append(errs, removeIf(p.making(""), func(id string) bool {
+			return !isLocked(p.making(id)) && !isYoung(p.making(id))
+		}))
+	}
+	run := place(s.Run)
+	errs = append(errs, removeIf(s.scratch(), func(id string) bool {
+		return !exists(run.making(id)) && !exists(run.container(id)) // in this order, as it goes from there to there
+	}))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("removing what is left over: %w", err)
+	}
+	return nil
+}
+
+// removeIf removes some of what is in a directory, which need not be there.
+func removeIf(dir string, isToGo func(name string) bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	for _, entry := range entries {
-		dir := filepath.Join(s.making(), entry.Name())
-		if isLocked(dir) || isYoung(dir) {
+		if !isToGo(entry.Name()) {
 			continue
 		}
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("removing what is left over: %w", err)
+		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // isYoung tells whether a directory may be of somebody who has yet to lock it.
@@ -125,26 +182,37 @@ func lockDir(dir string, flags int) (*os.File, error) {
 
 // List returns all containers, the newest first, and what is wrong with records that cannot be read.
 func (s *Store) List() ([]*Container, error) {
-	entries, err := os.ReadDir(s.containers())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking for containers: %w", err)
-	}
 	var containers []*Container
 	var errs []error
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") {
-			continue
-		}
-		c, err := s.read(entry.Name())
-		switch {
-		case err == nil:
-			containers = append(containers, c)
-		case !errors.Is(err, fs.ErrNotExist): // which is one that goes in this moment
-			errs = append(errs, err)
+	for _, p := range s.places() {
+		ids, err := p.ids()
+		errs = append(errs, err)
+		for _, id := range ids {
+			c, err := s.readFrom(p, id)
+			switch {
+			case err == nil:
+				containers = append(containers, c)
+			case !errors.Is(err, fs.ErrNotExist): // which is one that goes in this moment
+				errs = append(errs, err)
+			}
 		}
 	}
 	slices.SortFunc(containers, func(a, b *Container) int { return b.Created.Compare(a.Created) })
 	return containers, errors.Join(errs...)
+}
+
+// ids returns the IDs of all containers here.
+func (p place) ids() (ids []string, err error) {
+	entries, err := os.ReadDir(p.containers())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for containers: %w", err)
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), ".") {
+			ids = append(ids, entry.Name())
+		}
+	}
+	return ids, nil
 }
 
 // NotFoundError says that there is no container of that name or ID.
@@ -174,22 +242,25 @@ func (s *Store) findID(given string) (string, error) {
 	if !validName.MatchString(given + "-") { // one digit will do, of an ID
 		return "", NotFoundError{given}
 	}
-	if _, err := os.Lstat(filepath.Join(s.containers(), given)); err == nil {
+	if exists(s.placeOf(given).container(given)) {
 		return given, nil
 	}
-	if id, err := os.Readlink(s.nameLink(given)); err == nil {
+	if id, _ := s.owner(given); id != "" {
 		return id, nil
 	}
-	entries, err := os.ReadDir(s.containers())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("looking for containers: %w", err)
+	var found []string
+	for _, p := range s.places() {
+		ids, err := p.ids()
+		if err != nil {
+			return "", err
+		}
+		found = append(found, slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, given) })...)
 	}
-	found := slices.DeleteFunc(entries, func(entry os.DirEntry) bool { return !strings.HasPrefix(entry.Name(), given) })
 	switch len(found) {
 	case 0:
 		return "", NotFoundError{given}
 	case 1:
-		return found[0].Name(), nil
+		return found[0], nil
 	default:
 		return "", fmt.Errorf("multiple IDs found with provided prefix: %s", given)
 	}
@@ -221,74 +292,77 @@ func CheckName(name string) error {
 	return nil
 }
 
-// nameLink is where a name leads to the ID of its container.
-func (s *Store) nameLink(name string) string { return filepath.Join(s.Root, "names", name) }
-
 // takeName takes the container's name. Where two words do not do for a name that was made up,
 // its ID makes the difference.
 func (s *Store) takeName(c *Container) error {
 	if c.Name != "" {
-		return s.linkName(c.Name, c.ID)
+		return s.linkName(c, c.Name)
 	}
 	c.Name = moods[mathrand.IntN(len(moods))] + "_" + surnames[mathrand.IntN(len(surnames))]
-	if s.linkName(c.Name, c.ID) == nil {
+	if s.linkName(c, c.Name) == nil {
 		return nil
 	}
 	c.Name += "_" + c.ShortID()
-	return s.linkName(c.Name, c.ID)
+	return s.linkName(c, c.Name)
 }
 
-// linkName makes the link from a name to an ID. That it is the only one is the kernel's work:
-// of two who make the same link at once, one is told that it is there.
-func (s *Store) linkName(name, id string) error {
-	link := s.nameLink(name)
-	err := os.MkdirAll(filepath.Dir(link), 0o700)
-	if err == nil {
-		err = os.Symlink(id, link)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return s.takeOverName(name, id)
-	}
-	if err != nil {
-		return fmt.Errorf("taking the name: %w", err)
-	}
-	return nil
-}
-
-// takeOverName is linkName for a name that leads somewhere, which may be because somebody was
-// killed. One does that at a time: else two would find the same link, and both remove it.
-func (s *Store) takeOverName(name, id string) error {
-	link := s.nameLink(name)
-	lock, err := os.Open(filepath.Dir(link))
+// linkName makes the link from a name to a container's ID, with that of one that was killed out of
+// the way. One does that at a time: else two would find that the same name is free.
+func (s *Store) linkName(c *Container, name string) error {
+	lock, err := s.lockNames()
 	if err != nil {
 		return fmt.Errorf("taking the name: %w", err)
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("taking the name: %w", err)
-	}
-	owner, _ := os.Readlink(link) // nobody, if it is just given back
-	if owner == id {
+	owner, link := s.owner(name)
+	if owner == c.ID {
 		return nil // of an earlier attempt
 	}
-	if !s.isAbandoned(name, owner) {
+	if owner != "" && !s.isAbandoned(name, owner) {
 		return fmt.Errorf(`conflict. The container name "/%s" is already in use by container "%s"`, name, owner)
 	}
-	err = os.Remove(link)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = os.Symlink(id, link)
+	if owner != "" {
+		err = os.Remove(link)
+	}
+	link = c.place.nameLink(name)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(link), 0o700)
+	}
+	if err == nil {
+		err = os.Symlink(c.ID, link)
 	}
 	if err != nil {
 		return fmt.Errorf("taking the name: %w", err)
 	}
 	return nil
+}
+
+func (s *Store) lockNames() (*os.File, error) {
+	dir := filepath.Dir(place(s.Root).nameLink(""))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return lockDir(dir, 0)
+}
+
+// owner returns the ID that a name leads to, or "", and the link.
+func (s *Store) owner(name string) (id, link string) {
+	for _, p := range s.places() {
+		link = p.nameLink(name)
+		if id, err := os.Readlink(link); err == nil {
+			return id, link
+		}
+	}
+	return "", ""
 }
 
 // isAbandoned tells whether there is no container of this ID, nor one that is being made, or it
 // has another name and is not being renamed: its mydocker was killed.
 func (s *Store) isAbandoned(name, id string) bool {
-	if isLocked(filepath.Join(s.making(), id)) || isLocked(filepath.Join(s.containers(), id, lockName)) {
-		return false
+	for _, p := range s.places() {
+		if isLocked(p.making(id)) || isLocked(filepath.Join(p.container(id), lockName)) {
+			return false
+		}
 	}
 	owner, err := s.read(id) // asked last, as that is where it goes
 	if err != nil {
@@ -299,11 +373,11 @@ func (s *Store) isAbandoned(name, id string) bool {
 
 // dropName gives the name back, if it was ever the container's.
 func (s *Store) dropName(c *Container) error {
-	owner, _ := os.Readlink(s.nameLink(c.Name)) // nobody, if there is no such link
+	owner, link := s.owner(c.Name)
 	if c.Name == "" || owner != c.ID {
 		return nil
 	}
-	if err := os.Remove(s.nameLink(c.Name)); err != nil {
+	if err := os.Remove(link); err != nil {
 		return fmt.Errorf("giving back the name: %w", err)
 	}
 	return nil
@@ -332,7 +406,7 @@ func (c *Container) Rename(name string) error {
 	if name == old.Name {
 		return errors.New("renaming a container with the same name as its current name")
 	}
-	if err := c.store.linkName(name, c.ID); err != nil {
+	if err := c.store.linkName(c, name); err != nil {
 		return err
 	}
 	fault.Point("rename-link")

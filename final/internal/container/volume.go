@@ -232,7 +232,7 @@ func (c *Container) makeMounts() (release func(), err error) {
 // copyOut copies what the image has at a path: a new volume begins with what it hides, and
 // belongs to the same user, as docker has it.
 func (c *Container) copyOut(path, to string) error {
-	return runtime.View(c.layers(), filepath.Join(c.store.making(), c.ID), path, func(dir string) error {
+	return runtime.View(c.layers(), c.place.making(c.ID), path, func(dir string) error {
 		return image.Copy(context.Background(), dir, to)
 	})
 }
