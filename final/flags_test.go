@@ -11,7 +11,7 @@ import (
 )
 
 func TestEndFlags(t *testing.T) {
-	app := newApp()
+	app := newApp(nil)
 	run := app.Command("run")
 	run.Flags = append(run.Flags, &cli.StringFlag{Name: "size", Aliases: []string{"s"}})
 

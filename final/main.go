@@ -37,33 +37,69 @@ func main() {
 	if len(os.Args) > 2 && os.Args[1] == "shim" {
 		os.Exit(report(runShim(os.Args[2], len(os.Args) > 3)))
 	}
-	app := newApp()
-	if len(os.Args) > 1 {
-		if called := app.Command(os.Args[1]); called != nil {
-			app.Commands = []*cli.Command{called} // cli would set up all of them
-		}
-	}
+	app := newApp(os.Args)
 	os.Exit(report(app.Run(context.Background(), endFlags(app, os.Args))))
 }
 
-func newApp() *cli.Command {
+// commands are all there are, in the order of the help.
+var commands = []struct {
+	name string
+	make func() *cli.Command
+}{
+	{"run", newRunCommand},
+	{"create", newCreateCommand},
+	{"start", newStartCommand},
+	{"exec", newExecCommand},
+	{"stop", newStopCommand},
+	{"kill", newKillCommand},
+	{"restart", newRestartCommand},
+	{"rm", newRmCommand},
+	{"container", newContainerCommand},
+	{"ps", newPsCommand},
+	{"logs", newLogsCommand},
+	{"attach", newAttachCommand},
+	{"wait", newWaitCommand},
+	{"inspect", newInspectCommand},
+	{"pause", newPauseCommand},
+	{"unpause", newUnpauseCommand},
+	{"rename", newRenameCommand},
+	{"top", newTopCommand},
+	{"port", newPortCommand},
+	{"commit", newCommitCommand},
+	{"image", newImageCommand},
+	{"images", newImagesCommand},
+	{"rmi", newRmiCommand},
+	{"tag", newTagCommand},
+	{"history", newHistoryCommand},
+	{"import", newImportCommand},
+	{"load", newLoadCommand},
+	{"save", newSaveCommand},
+	{"network", newNetworkCommand},
+	{"volume", newVolumeCommand},
+}
+
+// newCommands makes the command that is called, or all of them, for the help. To make and to set up
+// all takes longer than most commands do.
+func newCommands(args []string) (all []*cli.Command) {
+	for _, command := range commands {
+		if len(args) > 1 && args[1] == command.name {
+			return []*cli.Command{command.make()}
+		}
+	}
+	for _, command := range commands {
+		all = append(all, command.make())
+	}
+	return all
+}
+
+func newApp(args []string) *cli.Command {
 	app := &cli.Command{
 		Name:  "mydocker",
 		Usage: "run containers",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "debug", Usage: "say on stderr what is being done"},
 		},
-		Commands: []*cli.Command{
-			newRunCommand(), newCreateCommand(), newStartCommand(),
-			newExecCommand(),
-			newStopCommand(), newKillCommand(), newRestartCommand(),
-			newRmCommand(), newContainerCommand(),
-			newPsCommand(), newLogsCommand(), newAttachCommand(), newWaitCommand(), newInspectCommand(),
-			newPauseCommand(), newUnpauseCommand(), newRenameCommand(), newTopCommand(), newPortCommand(),
-			newCommitCommand(), newImageCommand(), newImagesCommand(), newRmiCommand(), newTagCommand(), newHistoryCommand(),
-			newImportCommand(), newLoadCommand(), newSaveCommand(),
-			newNetworkCommand(), newVolumeCommand(),
-		},
+		Commands:               newCommands(args),
 		Before:                 setLogLevel,
 		Action:                 helpOnly,
 		UseShortOptionHandling: true,

@@ -57,9 +57,14 @@ func newV1(root, id string, limits Limits) (_ Group, err error) {
 	return g, nil
 }
 
-// idsV1 looks at all controllers: whoever made or removed a group may have been killed half way.
+// idsV1 looks at the first controller and at the last: whoever made a group, or removed it, went
+// through them in this order, and may have been killed half way.
 func idsV1(root string) (ids []string, err error) {
-	for _, controller := range groupV1(root, "", parent).controllers {
+	controllers := groupV1(root, "", parent).controllers
+	if len(controllers) > 2 {
+		controllers = []string{controllers[0], controllers[len(controllers)-1]}
+	}
+	for _, controller := range controllers {
 		names, err := groupsIn(filepath.Join(root, controller, parent))
 		if err != nil {
 			return nil, err

@@ -77,8 +77,8 @@ func TestContainersWithRmEndWithTheMachine(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	require.NoError(t, s.Create(&Container{ID: NewID(), Name: "web"}))
-	assert.NoDirExists(t, passing.data())
-	assert.DirExists(t, lasting.data())
+	assert.NoDirExists(t, passing.Upper())
+	assert.DirExists(t, lasting.Upper())
 }
 
 func TestCreateWhileOthersLook(t *testing.T) {

@@ -340,6 +340,10 @@ func (c *Container) clearGroup() error {
 	return errors.Join(err, group.Remove())
 }
 
+func (c *Container) removeLarge() error {
+	return errors.Join(os.RemoveAll(c.Upper()), os.RemoveAll(c.work()), os.RemoveAll(c.LogPath()))
+}
+
 // removeFiles removes all but the record. It does not if anything is mounted in there, which
 // should not be: then it would delete what is mounted, and that may be the host's.
 func (c *Container) removeFiles() error {
@@ -350,9 +354,7 @@ func (c *Container) removeFiles() error {
 	if strings.Contains(string(mounts), c.ID) {
 		return fmt.Errorf("not removing %s: something is mounted in it", c.Dir())
 	}
-	if c.data() != c.Dir() {
-		err = os.RemoveAll(c.data())
-	}
+	err = c.removeLarge()
 	if err == nil {
 		err = removeIf(c.Dir(), func(name string) bool { return name != removingFile })
 	}

@@ -119,22 +119,23 @@ func (c *Container) Dir() string { return c.place.container(c.ID) }
 
 func (c *Container) path(name string) string { return filepath.Join(c.Dir(), name) }
 
-// data is where the container has what may be large, on the disk: its layer and its log.
-func (c *Container) data() string {
-	if c.place == place(c.store.Run) {
-		return filepath.Join(c.store.scratch(), c.ID)
-	}
-	return c.Dir()
-}
-
 // LogPath is where what it writes is kept.
-func (c *Container) LogPath() string { return filepath.Join(c.data(), "log.json") }
+func (c *Container) LogPath() string { return c.large("log.json") }
 
 // Upper is the directory with what the container has changed of its image.
-func (c *Container) Upper() string { return filepath.Join(c.data(), "upper") }
+func (c *Container) Upper() string { return c.large("upper") }
 
 // work is overlayfs's own directory, beside that.
-func (c *Container) work() string { return filepath.Join(c.data(), "work") }
+func (c *Container) work() string { return c.large("work") }
+
+// large is the path of something that may be large, and so is on the disk. A container with --rm
+// has no directory there: to make and to remove one takes a hundredth of its time.
+func (c *Container) large(name string) string {
+	if c.place == place(c.store.Run) {
+		return filepath.Join(c.store.scratch(), c.ID+"-"+name)
+	}
+	return c.path(name)
+}
 
 const (
 	recordFile   = "container.json"

@@ -82,14 +82,18 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	defer handles.Close()
 	spec.Cgroup = runtime.Cgroup(handles)
 
-	leave, err := c.joinNetwork(spec)
+	attach, leave, err := c.joinNetwork()
 	if err != nil {
 		return 0, err
 	}
 	defer undo(&err, leave)
 	fault.Point("run-network")
 
-	signals := a.Signals() // from now on: what the container writes may be the reason for one
+	var signals <-chan os.Signal
+	spec.Prepare = func(pid int) error {
+		signals = a.Signals() // before the command runs: what it writes may be the reason for one
+		return attach(pid)
+	}
 	process, err := runtime.Start(spec)
 	if err != nil {
 		return 0, err
@@ -231,27 +235,27 @@ func MergeEnv(below, above []string) []string {
 	return merged
 }
 
-// joinNetwork finds the container its place, and has it made when there is a namespace for it.
-func (c *Container) joinNetwork(spec *runtime.Spec) (leave func() error, err error) {
+// joinNetwork finds the container its place. Attach makes it, when there is a namespace for it.
+func (c *Container) joinNetwork() (attach func(pid int) error, leave func() error, err error) {
 	if c.Config.Network == network.Host || c.Config.Network == network.None {
-		return func() error { return nil }, nil
+		return func(int) error { return nil }, func() error { return nil }, nil
 	}
 	if c.Endpoint != nil { // of a shim that was killed
 		if err := c.store.Networks.Leave(c.Endpoint); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	endpoint := &network.Endpoint{ContainerID: c.ID, Name: c.Name, Hostname: c.Config.Hostname, Dir: c.Dir()}
 	if err := c.store.Networks.Join(c.Config.Network, NewID(), endpoint, c.Config.Ports); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c.Endpoint = endpoint
-	spec.Prepare = func(pid int) error {
+	attach = func(pid int) error {
 		err := endpoint.Attach(pid)
 		fault.Point("run-attached")
 		return err
 	}
-	return func() error { return c.store.Networks.Leave(endpoint) }, nil
+	return attach, func() error { return c.store.Networks.Leave(endpoint) }, nil
 }
 
 // hasStarted records that the command runs.

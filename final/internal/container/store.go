@@ -71,16 +71,12 @@ func (s *Store) Create(c *Container) (err error) {
 		c.place = place(s.Run)
 	}
 	dir := c.place.making(c.ID)
-	data := dir
-	if c.Config.AutoRemove {
-		data = c.data()
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the container's directory: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.dropName(c), c.removeVolumes(), os.RemoveAll(data), os.RemoveAll(dir))
+			err = errors.Join(err, s.dropName(c), c.removeVolumes(), c.removeLarge(), os.RemoveAll(dir))
 		}
 	}()
 	lock, err := lockDir(dir, 0) // it is nobody else's, but some may be looking
@@ -89,7 +85,11 @@ func (s *Store) Create(c *Container) (err error) {
 	}
 	defer lock.Close()
 	for _, part := range []string{"upper", "work"} {
-		if err := os.MkdirAll(filepath.Join(data, part), 0o755); err != nil {
+		path := filepath.Join(dir, part)
+		if c.Config.AutoRemove {
+			path = c.large(part)
+		}
+		if err := os.MkdirAll(path, 0o755); err != nil {
 			return fmt.Errorf("making the container's layer: %w", err)
 		}
 	}
@@ -130,7 +130,8 @@ func (s *Store) sweep() error {
 		}))
 	}
 	run := place(s.Run)
-	errs = append(errs, removeIf(s.scratch(), func(id string) bool {
+	errs = append(errs, removeIf(s.scratch(), func(name string) bool {
+		id, _, _ := strings.Cut(name, "-")
 		return !exists(run.making(id)) && !exists(run.container(id)) // in this order, as it goes from there to there
 	}))
 	if err := errors.Join(errs...); err != nil {

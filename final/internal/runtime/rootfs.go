@@ -202,7 +202,7 @@ func (l *launch) mountCgroups() {
 	l.mount("tmpfs", dir, "tmpfs", noDevices, "mode=755")
 	for _, controllers := range hierarchies() {
 		target := path.Join(dir, strings.TrimPrefix(controllers, "name="))
-		l.mkdir(target)
+		l.call("making "+target, unix.SYS_MKDIRAT, at, target, 0o755) // where there is nothing of the image's
 		// One without controllers, which has only a name, may be gone by then.
 		l.mount("cgroup", target, "cgroup", noDevices|unix.MS_RDONLY, controllers).forgive(unix.EINVAL)
 	}

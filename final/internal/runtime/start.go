@@ -30,6 +30,7 @@ func start(spec *Spec) (_ *Process, err error) {
 		return nil, err
 	}
 	l := &launch{command: &spec.Command, prepare: spec.Prepare}
+	l.steps = make([]step, 0, 200) // which do for most
 	defer l.close()
 	if err := l.openFiles(); err != nil {
 		return nil, err
