@@ -19,7 +19,7 @@ import (
 
 // Group is the control group of one container.
 type Group interface {
-	// Open opens what a process joins the group by. The files are the caller's to close.
+	// Open returns what a process joins the group by. It is the caller's to close.
 	Open() (Handles, error)
 	// OOMKills returns how many of the members were killed because they used up the memory.
 	OOMKills() (int, error)
@@ -33,20 +33,20 @@ type Group interface {
 	Remove() error
 }
 
-// Handles are the files by which a process joins a group. To join costs next to nothing; to be
-// moved by somebody else 5 to 20 ms, because the kernel then waits until no processor can be in
-// the middle of a fork.
+// Handles are what a process joins a group by. To join costs next to nothing; to be moved by
+// somebody else 5 to 20 ms, because the kernel then waits until no processor can be in the middle
+// of a fork.
 type Handles struct {
-	Dir   *os.File   // under v2 the group: a process can be born in it
-	Tasks []*os.File // under v1, of every controller: a thread that writes 0 to them joins
+	Dir   *os.File // under v2 the group: a process can be born in it
+	Tasks []string // under v1 files, of every controller: a thread that writes 0 to them joins
+	// Make makes the group, unless it is nil: then it is there. Under v1 a process joins when it
+	// has been set up, and meanwhile there is time for it.
+	Make func() error
 }
 
-// Close closes the files.
+// Close closes what is open.
 func (h Handles) Close() {
 	h.Dir.Close() // of nil too: then it does nothing
-	for _, file := range h.Tasks {
-		file.Close()
-	}
 }
 
 // mountPoint is where every distribution mounts the cgroup file systems.
@@ -55,8 +55,8 @@ const mountPoint = "/sys/fs/cgroup"
 // parent is the group that all containers' groups are in.
 const parent = "mydocker"
 
-// New makes the group of the container with this ID, with its limits. A limit that cannot be
-// set is an error: the container would run without it.
+// New makes the group of the container with this ID, with its limits, or leaves that to the Make
+// of its handles. A limit that cannot be set is an error: the container would run without it.
 func New(id string, limits Limits) (Group, error) {
 	version, err := version()
 	if err != nil {
@@ -65,7 +65,7 @@ func New(id string, limits Limits) (Group, error) {
 	if version == 2 {
 		return newV2(mountPoint, id, limits)
 	}
-	return newV1(mountPoint, id, limits)
+	return newV1(mountPoint, id, limits), nil
 }
 
 // Find returns the group of the container with this ID, which need not be there any more.

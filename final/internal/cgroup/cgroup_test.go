@@ -49,6 +49,7 @@ func TestCgroupV1(t *testing.T) {
 		"cpuset/cpuset.mems":                             "0\n",
 		"cpuset/mydocker/cpuset.cpus":                    "",
 		"cpuset/mydocker/cpuset.mems":                    "",
+		"cpuset/mydocker/cgroup.clone_children":          "0\n",
 		"cpuset/mydocker/ID/cpuset.cpus":                 "",
 		"cpuset/mydocker/ID/cpuset.mems":                 "",
 		"cpuset/mydocker/ID/tasks":                       "",
@@ -56,8 +57,15 @@ func TestCgroupV1(t *testing.T) {
 		"pids/mydocker/ID/tasks":                         "",
 	})
 
-	group, err := newV1(root, "ID", Limits{Memory: 64 << 20, CPUs: 0.5, PIDs: 20})
+	group := newV1(root, "ID", Limits{Memory: 64 << 20, CPUs: 0.5, PIDs: 20})
+	handles, err := group.Open()
 	require.NoError(t, err)
+	var tasks []string
+	for _, controller := range []string{"memory", "cpu", "cpuset", "pids"} {
+		tasks = append(tasks, filepath.Join(root, controller, "mydocker/ID/tasks"))
+	}
+	assert.Equal(t, tasks, handles.Tasks)
+	require.NoError(t, handles.Make())
 	assert.Equal(t, map[string]string{
 		"memory/mydocker/ID/memory.limit_in_bytes":       "67108864",
 		"memory/mydocker/ID/memory.memsw.limit_in_bytes": "67108864",
@@ -65,6 +73,7 @@ func TestCgroupV1(t *testing.T) {
 		"cpu/mydocker/ID/cpu.cfs_quota_us":               "50000",
 		"cpuset/mydocker/cpuset.cpus":                    "0-3",
 		"cpuset/mydocker/cpuset.mems":                    "0",
+		"cpuset/mydocker/cgroup.clone_children":          "1\n",
 		"cpuset/mydocker/ID/cpuset.cpus":                 "0-3",
 		"cpuset/mydocker/ID/cpuset.mems":                 "0",
 		"pids/mydocker/ID/pids.max":                      "20",
@@ -75,15 +84,10 @@ func TestCgroupV1(t *testing.T) {
 		"cpu/mydocker/ID/cpu.cfs_quota_us",
 		"cpuset/mydocker/cpuset.cpus",
 		"cpuset/mydocker/cpuset.mems",
+		"cpuset/mydocker/cgroup.clone_children",
 		"cpuset/mydocker/ID/cpuset.cpus",
 		"cpuset/mydocker/ID/cpuset.mems",
 		"pids/mydocker/ID/pids.max"))
-
-	handles, err := group.Open()
-	require.NoError(t, err)
-	defer handles.Close()
-	require.Len(t, handles.Tasks, 4)
-	assert.Equal(t, filepath.Join(root, "memory/mydocker/ID/tasks"), handles.Tasks[0].Name())
 
 	kills, err := group.OOMKills()
 	assert.NoError(t, err)
@@ -94,16 +98,13 @@ func TestCgroupV1WithoutController(t *testing.T) {
 	root := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(root, "memory"), 0o755))
 
-	group, err := newV1(root, "ID", Limits{})
-	require.NoError(t, err, "no limit needs one")
+	group := newV1(root, "ID", Limits{})
+	require.NoError(t, group.make(), "no limit needs one")
 	require.NoError(t, group.Remove())
 	assert.NoDirExists(t, filepath.Join(root, "memory/mydocker/ID"))
 
-	_, err = newV1(root, "ID", Limits{PIDs: 20})
-	assert.ErrorContains(t, err, "setting pids.max: the pids controller is not to be had")
-	_, err = newV1(root, "ID", Limits{CPUSet: "0"})
-	assert.ErrorContains(t, err, "cpuset.cpus")
-	assert.NoDirExists(t, filepath.Join(root, "memory/mydocker/ID"), "a failure leaves nothing behind")
+	assert.ErrorContains(t, newV1(root, "ID", Limits{PIDs: 20}).make(), "setting pids.max: the pids controller is not to be had")
+	assert.ErrorContains(t, newV1(root, "ID", Limits{CPUSet: "0"}).make(), "cpuset.cpus")
 }
 
 func TestCgroupV2(t *testing.T) {

@@ -17,6 +17,7 @@ type v1 struct {
 	root        string
 	id          string
 	controllers []string // those that have the group
+	limits      *Limits  // of a group that is still to be made
 }
 
 // groupV1 returns the group with those controllers that have this path.
@@ -34,27 +35,38 @@ func findV1(root, id string) *v1 {
 	return groupV1(root, id, filepath.Join(parent, id))
 }
 
-func newV1(root, id string, limits Limits) (_ Group, err error) {
+func newV1(root, id string, limits Limits) *v1 {
 	g := groupV1(root, id, ".")
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.Remove())
-		}
-	}()
+	g.limits = &limits
+	return g
+}
+
+func (g *v1) Open() (Handles, error) {
+	var handles Handles
+	for _, controller := range g.controllers {
+		handles.Tasks = append(handles.Tasks, filepath.Join(g.dir(controller), "tasks"))
+	}
+	if g.limits != nil {
+		handles.Make = g.make
+	}
+	return handles, nil
+}
+
+func (g *v1) make() error {
 	for _, controller := range g.controllers {
 		if err := os.MkdirAll(g.dir(controller), 0o755); err != nil {
-			return nil, fmt.Errorf("making the cgroup: %w", err)
+			return fmt.Errorf("making the cgroup: %w", err)
 		}
 	}
-	if err := g.fillCPUSet(limits.CPUSet); err != nil {
-		return nil, err
+	if err := g.fillCPUSet(g.limits.CPUSet); err != nil {
+		return err
 	}
-	for _, setting := range limits.settingsV1() {
+	for _, setting := range g.limits.settingsV1() {
 		if err := setting.write(g.dir(setting.controller())); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return g, nil
+	return nil
 }
 
 // idsV1 looks at the first controller and at the last: whoever made a group, or removed it, went
@@ -104,8 +116,9 @@ func (l Limits) settingsV1() []setting {
 
 // fillCPUSet gives the group, and the one it is in, what the group above has. A new cpuset
 // has neither processors nor memory, and whoever joins it is told "no space left on device".
+// That is so for the first: the next ones begin as clones of the one they are in.
 func (g *v1) fillCPUSet(requested string) error {
-	root := filepath.Join(g.root, "cpuset")
+	root, dir := filepath.Join(g.root, "cpuset"), g.dir("cpuset")
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		value, err := os.ReadFile(filepath.Join(root, file))
 		if err != nil && requested == "" {
@@ -120,25 +133,17 @@ func (g *v1) fillCPUSet(requested string) error {
 				return err
 			}
 		}
-		for _, dir := range []string{filepath.Join(root, parent), g.dir("cpuset")} {
-			if err := fill.write(dir); err != nil {
-				return err
-			}
+		own, _ := os.ReadFile(filepath.Join(dir, file)) // if it cannot be read, the write says why
+		if strings.TrimSpace(string(own)) == fill.value {
+			continue
+		}
+		clone := setting{file: "cgroup.clone_children", value: "1", optional: true}
+		above := filepath.Dir(dir)
+		if err := errors.Join(fill.write(above), clone.write(above), fill.write(dir)); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func (g *v1) Open() (h Handles, err error) {
-	for _, controller := range g.controllers {
-		file, err := os.OpenFile(filepath.Join(g.dir(controller), "tasks"), os.O_WRONLY, 0)
-		if err != nil {
-			h.Close()
-			return Handles{}, fmt.Errorf("opening the cgroup: %w", err)
-		}
-		h.Tasks = append(h.Tasks, file)
-	}
-	return h, nil
 }
 
 func (g *v1) OOMKills() (int, error) {

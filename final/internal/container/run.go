@@ -74,7 +74,6 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 		return 0, err
 	}
 	defer undo(&err, group.Remove)
-	fault.Point("run-cgroup")
 	handles, err := group.Open()
 	if err != nil {
 		return 0, err
@@ -91,6 +90,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 
 	var signals <-chan os.Signal
 	spec.Prepare = func(pid int) error {
+		fault.Point("run-cgroup")
 		signals = a.Signals() // before the command runs: what it writes may be the reason for one
 		return attach(pid)
 	}

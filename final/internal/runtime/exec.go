@@ -74,7 +74,9 @@ func execute(target Target, command *Command) (*Process, error) {
 	}
 
 	l.begin()
-	l.joinCgroup()
+	if err := l.joinCgroup(); err != nil {
+		return nil, err
+	}
 	l.joinNamespaces(pidfd)
 	l.enterDir()
 	l.confine()

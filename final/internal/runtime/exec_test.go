@@ -138,10 +138,7 @@ func TestJoinsCgroupV1(t *testing.T) {
 	mount(t, "tmpfs", cgroupRoot, "")
 	mount(t, "cgroup", hierarchy, options)
 	dir := newGroup(t, hierarchy)
-	tasks, err := os.OpenFile(filepath.Join(dir, "tasks"), os.O_WRONLY, 0)
-	require.NoError(t, err)
-	defer tasks.Close()
-	testCgroup(t, dir, Cgroup{Tasks: []*os.File{tasks}}, ":name=mydocker-test:")
+	testCgroup(t, dir, Cgroup{Tasks: []string{filepath.Join(dir, "tasks")}}, ":name=mydocker-test:")
 }
 
 // TestJoinsCgroupV2 has v2 where distributions mount it, on a v1 machine without its controllers.

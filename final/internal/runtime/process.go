@@ -41,6 +41,11 @@ func (l *launch) follow(process *Process) error {
 
 // listen hears what the child has to say on its way to the command.
 func (l *launch) listen(process *Process) error {
+	if make := l.command.Cgroup.Make; make != nil {
+		if err := make(); err != nil {
+			return err
+		}
+	}
 	if _, err := l.ours.Read(make([]byte, 1)); err != nil {
 		return fmt.Errorf("waiting for the container's first sign of life: %w", err)
 	}
@@ -48,6 +53,8 @@ func (l *launch) listen(process *Process) error {
 		if err := l.prepare(process.PID); err != nil {
 			return err
 		}
+	}
+	if l.isAwaited() {
 		_, _ = l.ours.Write([]byte{0}) // if nobody reads it, the child tells why
 	}
 	var report failure

@@ -37,12 +37,13 @@ type User struct {
 	Groups   []uint32 // additional ones
 }
 
-// Cgroup is the group that a command joins, with open files of that group. Joining costs next to
-// nothing. Being moved by somebody else would cost 5 to 20 ms, because the kernel then waits
-// until no processor can be in the middle of a fork. See cgroups(7).
+// Cgroup is the group that a command joins. Joining costs next to nothing. Being moved by somebody
+// else would cost 5 to 20 ms, because the kernel then waits until no processor can be in the
+// middle of a fork. See cgroups(7).
 type Cgroup struct {
-	Dir   *os.File   // the group's directory under v2: the command's process is born in it
-	Tasks []*os.File // the group's files tasks under v1, open for writing: the process joins by them
+	Dir   *os.File     // the group's directory under v2: the command's process is born in it
+	Tasks []string     // absolute paths of the group's files tasks under v1: the process joins by them
+	Make  func() error // makes the group, or is nil: it is called when the process is being set up, and has yet to join
 }
 
 // Spec is a container: what its first process is, and what that process sees.

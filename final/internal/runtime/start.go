@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -54,14 +55,16 @@ func start(spec *Spec) (_ *Process, err error) {
 	l.mountTmpfs(spec.Tmpfs)
 	l.mountVolumes(spec.Volumes, trees)
 	l.setHostname(spec.Hostname)
-	l.joinCgroup()
+	l.awaitParent()
+	if err := l.joinCgroup(); err != nil {
+		return nil, err
+	}
 	l.mountCgroups()
 	l.mkdirAll("making the working directory", cmp.Or(l.command.Dir, "/"))
 	l.enterDir()
 	if spec.ReadOnly {
 		l.makeRootReadOnly()
 	}
-	l.awaitParent()
 	l.confine()
 	if spec.Init {
 		l.call("making the init's child", becomeInit)
@@ -183,19 +186,29 @@ func (l *launch) setHostname(name string) {
 }
 
 // joinCgroup has the child join with the one thread that it has: that is what a 0 in tasks does.
-// Under v2 it was born in its group.
-func (l *launch) joinCgroup() {
-	for _, tasks := range l.command.Cgroup.Tasks {
-		l.call("joining the cgroup", unix.SYS_WRITE, int(tasks.Fd()), "0", 1)
+// Under v2 it was born in its group. The way to the files begins at the host's root.
+func (l *launch) joinCgroup() error {
+	root, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the root: %w", err)
 	}
+	l.owns(root)
+	for _, tasks := range l.command.Cgroup.Tasks {
+		const doing = "joining the cgroup"
+		l.call(doing, unix.SYS_OPENAT, root, strings.TrimPrefix(tasks, "/"), unix.O_WRONLY|unix.O_CLOEXEC)
+		l.call(doing, unix.SYS_WRITE, previous, "0", 1)
+	}
+	return nil
 }
 
-// awaitParent has the child wait for Prepare, if there is one.
+// awaitParent has the child wait until the parent has made what it needs from here on.
 func (l *launch) awaitParent() {
-	if l.prepare != nil {
+	if l.isAwaited() {
 		l.call("waiting for the parent", unix.SYS_READ, l.theirs, unsafe.Pointer(new(byte)), 1)
 	}
 }
+
+func (l *launch) isAwaited() bool { return l.prepare != nil || l.command.Cgroup.Make != nil }
 
 // enterDir goes to the working directory.
 func (l *launch) enterDir() {
