@@ -16,6 +16,7 @@ import (
 )
 
 func newRunCommand() *cli.Command {
+	go container.WarmUp() // while we read the command line
 	var opts createOptions
 	var detach bool
 	flags := append(createFlags(&opts),

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	log "github.com/sirupsen/logrus"
@@ -240,7 +241,7 @@ func (s *Store) Find(given string) (*Container, error) {
 }
 
 func (s *Store) findID(given string) (string, error) {
-	if !validName.MatchString(given + "-") { // one digit will do, of an ID
+	if !validName().MatchString(given + "-") { // one digit will do, of an ID
 		return "", NotFoundError{given}
 	}
 	if exists(s.placeOf(given).container(given)) {
@@ -283,11 +284,14 @@ func NewID() string {
 // ShortID returns the twelve digits of an ID that people get to see.
 func ShortID(id string) string { return id[:min(12, len(id))] }
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+// validName is compiled when it is needed: few commands are given a new name.
+var validName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+})
 
 // CheckName refuses what cannot be a container's name. An empty one is replaced by Create.
 func CheckName(name string) error {
-	if name != "" && !validName.MatchString(name) {
+	if name != "" && !validName().MatchString(name) {
 		return fmt.Errorf("invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	return nil

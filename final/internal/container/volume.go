@@ -79,7 +79,7 @@ func (s *Store) HoldVolumes() (release func(), err error) {
 // MakeVolume makes the volume of this name, or finds it. One that is made is filled by fill, if
 // that is not nil, before anybody sees it. The caller holds the volumes.
 func (s *Store) MakeVolume(name string, fill func(dir string) error) (*Volume, error) {
-	if !validName.MatchString(name) {
+	if !validName().MatchString(name) {
 		return nil, fmt.Errorf("invalid volume name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: a path of the host's must be absolute", name)
 	}
 	v, err := s.FindVolume(name)
@@ -117,7 +117,7 @@ func (s *Store) mountpoint(name string) string { return filepath.Join(s.volumeDi
 
 // FindVolume returns the volume of this name.
 func (s *Store) FindVolume(name string) (*Volume, error) {
-	if !validName.MatchString(name) {
+	if !validName().MatchString(name) {
 		return nil, VolumeNotFoundError{name}
 	}
 	data, err := os.ReadFile(s.volumeFile(name))

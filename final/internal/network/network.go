@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lixd/mydocker/final/internal/fault"
@@ -54,7 +55,10 @@ type Network struct {
 
 const version = 1
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+// validName is compiled when it is needed: few commands are given a new name.
+var validName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+})
 
 // IsPredefined tells whether nobody has to make a network of this name.
 func IsPredefined(name string) bool { return name == Default || name == Host || name == None }
@@ -74,7 +78,7 @@ func (s *Store) Create(id, name, subnet, gateway string) (*Network, error) {
 
 // create writes down a network and makes it. The caller holds the lock.
 func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error) {
-	if !validName.MatchString(name) {
+	if !validName().MatchString(name) {
 		return nil, fmt.Errorf("invalid network name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	if _, err := s.read(name); err == nil {
@@ -211,7 +215,7 @@ func (e NotFoundError) Error() string { return "network " + e.Name + " not found
 
 func (s *Store) read(name string) (*Network, error) {
 	n := &Network{Name: name, store: s}
-	if !validName.MatchString(name) {
+	if !validName().MatchString(name) {
 		return nil, NotFoundError{name}
 	}
 	data, err := os.ReadFile(n.file())
