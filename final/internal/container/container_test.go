@@ -76,7 +76,7 @@ func TestContainersWithRmEndWithTheMachine(t *testing.T) {
 	all, err = s.List()
 	require.NoError(t, err)
 	require.Len(t, all, 1)
-	require.NoError(t, s.Create(&Container{ID: NewID(), Name: "web"}))
+	require.NoError(t, s.Create(&Container{ID: NewID(), Name: "web", Config: Config{AutoRemove: true}}))
 	assert.NoDirExists(t, passing.Upper())
 	assert.DirExists(t, lasting.Upper())
 }

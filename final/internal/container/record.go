@@ -128,11 +128,10 @@ func (c *Container) Upper() string { return c.large("upper") }
 // work is overlayfs's own directory, beside that.
 func (c *Container) work() string { return c.large("work") }
 
-// large is the path of something that may be large, and so is on the disk. A container with --rm
-// has no directory there: to make and to remove one takes a hundredth of its time.
+// large is the path of something that may be large, and so is on the disk.
 func (c *Container) large(name string) string {
 	if c.place == place(c.store.Run) {
-		return filepath.Join(c.store.scratch(), c.ID+"-"+name)
+		return c.store.scratch(c.ID, name)
 	}
 	return c.path(name)
 }

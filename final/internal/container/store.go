@@ -61,9 +61,6 @@ func (p place) making(id string) string { return filepath.Join(p.containers(), "
 // nameLink is where a name leads to the ID of its container.
 func (p place) nameLink(name string) string { return filepath.Join(string(p), "names", name) }
 
-// scratch is where containers with --rm have what may be large.
-func (s *Store) scratch() string { return filepath.Join(s.Root, "scratch") }
-
 // Create makes a container of what c says, with the volumes that it wants, and takes its name, or
 // finds one for it. The error says who has the name, if somebody has.
 func (s *Store) Create(c *Container) (err error) {
@@ -85,14 +82,8 @@ func (s *Store) Create(c *Container) (err error) {
 		return err
 	}
 	defer lock.Close()
-	for _, part := range []string{"upper", "work"} {
-		path := filepath.Join(dir, part)
-		if c.Config.AutoRemove {
-			path = c.large(part)
-		}
-		if err := os.MkdirAll(path, 0o755); err != nil {
-			return fmt.Errorf("making the container's layer: %w", err)
-		}
+	if err := c.makeLayer(dir); err != nil {
+		return fmt.Errorf("making the container's layer: %w", err)
 	}
 	fault.Point("create-directory")
 	if err := s.sweep(); err != nil {
@@ -120,22 +111,21 @@ func (s *Store) Create(c *Container) (err error) {
 	return nil
 }
 
-// sweep removes what those have left who were killed in the middle of Create, as their lock ended
-// with them, and what containers with --rm have left that ended with the machine. It costs nothing
-// while there is none.
+// sweep removes what those have left who were killed in the middle of Create: their lock ended
+// with them. It costs nothing while there are none.
 func (s *Store) sweep() error {
-	var errs []error
+	var err error
 	for _, p := range s.places() {
-		errs = append(errs, removeIf(p.making(""), func(id string) bool {
-			return !isLocked(p.making(id)) && !isYoung(p.making(id))
+		err = errors.Join(err, removeIf(p.making(""), func(id string) bool {
+			if isLocked(p.making(id)) || isYoung(p.making(id)) {
+				return false
+			}
+			c := &Container{ID: id, store: s, place: p}
+			err = errors.Join(err, c.removeLarge())
+			return true
 		}))
 	}
-	run := place(s.Run)
-	errs = append(errs, removeIf(s.scratch(), func(name string) bool {
-		id, _, _ := strings.Cut(name, "-")
-		return !exists(run.making(id)) && !exists(run.container(id)) // in this order, as it goes from there to there
-	}))
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return fmt.Errorf("removing what is left over: %w", err)
 	}
 	return nil
