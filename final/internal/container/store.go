@@ -114,18 +114,20 @@ func (s *Store) Create(c *Container) (err error) {
 // sweep removes what those have left who were killed in the middle of Create: their lock ended
 // with them. It costs nothing while there are none.
 func (s *Store) sweep() error {
-	var err error
+	var errs []error
 	for _, p := range s.places() {
-		err = errors.Join(err, removeIf(p.making(""), func(id string) bool {
+		err := removeIf(p.making(""), func(id string) bool {
 			if isLocked(p.making(id)) || isYoung(p.making(id)) {
 				return false
 			}
 			c := &Container{ID: id, store: s, place: p}
-			err = errors.Join(err, c.removeLarge())
-			return true
-		}))
+			err := c.removeLarge()
+			errs = append(errs, err)
+			return err == nil
+		})
+		errs = append(errs, err)
 	}
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("removing what is left over: %w", err)
 	}
 	return nil
