@@ -41,8 +41,8 @@ func (l *launch) follow(process *Process) error {
 
 // listen hears what the child has to say on its way to the command.
 func (l *launch) listen(process *Process) error {
-	if make := l.command.Cgroup.Make; make != nil {
-		if err := make(); err != nil {
+	if makeGroup := l.command.Cgroup.Make; makeGroup != nil {
+		if err := makeGroup(); err != nil {
 			return err
 		}
 	}
