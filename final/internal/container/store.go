@@ -335,7 +335,7 @@ func (s *Store) linkName(c *Container, name string) error {
 }
 
 func (s *Store) lockNames() (*os.File, error) {
-	dir := filepath.Dir(place(s.Root).nameLink(""))
+	dir := place(s.Root).nameLink("")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
