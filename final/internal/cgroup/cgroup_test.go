@@ -104,7 +104,10 @@ func TestCgroupV1WithoutController(t *testing.T) {
 	assert.NoDirExists(t, filepath.Join(root, "memory/mydocker/ID"))
 
 	assert.ErrorContains(t, newV1(root, "ID", Limits{PIDs: 20}).make(), "setting pids.max: the pids controller is not to be had")
-	assert.ErrorContains(t, newV1(root, "ID", Limits{CPUSet: "0"}).make(), "cpuset.cpus")
+	group = newV1(root, "ID", Limits{CPUSet: "0"})
+	assert.ErrorContains(t, group.make(), "cpuset.cpus")
+	require.NoError(t, group.Remove())
+	assert.NoDirExists(t, filepath.Join(root, "memory/mydocker/ID"), "what a failure leaves behind can be removed")
 }
 
 func TestCgroupV2(t *testing.T) {

@@ -137,9 +137,14 @@ func (g *v1) fillCPUSet(requested string) error {
 		if strings.TrimSpace(string(own)) == fill.value {
 			continue
 		}
-		clone := setting{file: "cgroup.clone_children", value: "1", optional: true}
 		above := filepath.Dir(dir)
-		if err := errors.Join(fill.write(above), clone.write(above), fill.write(dir)); err != nil {
+		if err := fill.write(above); err != nil {
+			return err
+		}
+		if err := (setting{file: "cgroup.clone_children", value: "1", optional: true}).write(above); err != nil {
+			return err
+		}
+		if err := fill.write(dir); err != nil {
 			return err
 		}
 	}

@@ -188,6 +188,9 @@ func (l *launch) setHostname(name string) {
 // joinCgroup has the child join with the one thread that it has: that is what a 0 in tasks does.
 // Under v2 it was born in its group. The way to the files begins at the host's root.
 func (l *launch) joinCgroup() error {
+	if len(l.command.Cgroup.Tasks) == 0 {
+		return nil
+	}
 	root, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("opening the root: %w", err)
