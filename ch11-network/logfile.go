@@ -139,17 +139,17 @@ func (s *logStream) addLines(text []byte, ended bool) (rest []byte) {
 	return text
 }
 
-// write adds a stream's entries to the log, or on a full disk none of them: half an entry
-// would spoil the next one.
+// write adds a stream's entries to the log, or on a full disk those that fit: half an entry
+// would spoil the next one, and a whole one may have been read already.
 func (l *logFile) write(stream *logStream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, err := l.file.Write(stream.entries)
-	if err == nil {
-		l.size += int64(n)
-	} else {
-		l.lost += int64(len(stream.entries))
-		l.lostFor = errors.Join(err, l.file.Truncate(l.size))
+	if err != nil {
+		n = bytes.LastIndexByte(stream.entries[:n], '\n') + 1
+		l.lost += int64(len(stream.entries) - n)
+		l.lostFor = errors.Join(err, l.file.Truncate(l.size+int64(n)))
 	}
+	l.size += int64(n)
 	stream.entries = stream.entries[:0]
 }

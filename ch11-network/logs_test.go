@@ -6,12 +6,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 var entryTime = logTime(time.Date(2026, 11, 23, 20, 26, 53, 120, time.FixedZone("", 3600)))
@@ -97,6 +102,34 @@ func TestTailOffset(t *testing.T) {
 	check(2, begins[4999])
 	log = nil
 	check(1, 0)
+}
+
+func TestFullDiskCostsWholeEntries(t *testing.T) {
+	signal.Ignore(unix.SIGXFSZ)
+	var old unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &old))
+	file, err := os.OpenFile(filepath.Join(t.TempDir(), "log.json"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	require.NoError(t, err)
+	defer file.Close()
+	log := &logFile{file: file}
+	lines := func(text string) []byte {
+		stream := &logStream{name: "stdout"}
+		stream.addLines([]byte(text), true)
+		return stream.entries
+	}
+	two, third, fourth := lines("one\ntwo\n"), lines("three\n"), lines("four\n")
+
+	full := unix.Rlimit{Cur: uint64(len(two) + len(third)/2), Max: old.Max}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &full))
+	log.write(&logStream{entries: slices.Concat(two, third)})
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &old))
+	log.write(&logStream{entries: fourth})
+
+	written, err := os.ReadFile(log.file.Name())
+	require.NoError(t, err)
+	assert.Equal(t, string(two)+string(fourth), string(written))
+	assert.EqualValues(t, len(third), log.lost)
+	assert.ErrorIs(t, log.lostFor, unix.EFBIG)
 }
 
 func TestParseSince(t *testing.T) {

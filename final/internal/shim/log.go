@@ -65,16 +65,16 @@ func addLines(entries, text []byte, stream string, ended bool) (_, rest []byte) 
 	return entries, text
 }
 
-// write adds entries to the log, or on a full disk none of them: half an entry would spoil the
-// next one.
+// write adds entries to the log, or on a full disk those that fit: half an entry would spoil
+// the next one, and a whole one may have been read already.
 func (l *Log) write(entries []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, err := l.file.Write(entries)
-	if err == nil {
-		l.size += int64(n)
-	} else {
-		l.lost += int64(len(entries))
-		l.lostFor = errors.Join(err, l.file.Truncate(l.size))
+	if err != nil {
+		n = bytes.LastIndexByte(entries[:n], '\n') + 1
+		l.lost += int64(len(entries) - n)
+		l.lostFor = errors.Join(err, l.file.Truncate(l.size+int64(n)))
 	}
+	l.size += int64(n)
 }
