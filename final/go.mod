@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/docker/go-units v0.5.0
 	github.com/fvbommel/sortorder v1.2.1
-	github.com/klauspost/compress v1.20.3
 	github.com/lixd/mydocker/internal/testkit v0.0.0-00010101000000-000000000000
 	github.com/sirupsen/logrus v1.10.2
 	github.com/stretchr/testify v1.12.1

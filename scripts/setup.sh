@@ -54,7 +54,7 @@ install_go() {
 	"${root[@]}" ln -sf /usr/local/go/bin/go /usr/local/go/bin/gofmt /usr/local/bin/
 }
 
-install ca-certificates git make nftables skopeo
+install bzip2 ca-certificates git make nftables skopeo xz-utils zstd
 if ! have_go 1.21.0; then
 	install_go "$go_version"
 fi
@@ -63,6 +63,6 @@ if [ "${1:-}" = --ci ]; then
 	arm64) install qemu-system-arm ;;
 	*) install qemu-system-x86 ;;
 	esac
-	install shellcheck vagrant vagrant-libvirt xz-utils zstd
+	install shellcheck vagrant vagrant-libvirt
 fi
 say "everything is there: $(go version)"

@@ -4,8 +4,6 @@ package image
 
 import (
 	"archive/tar"
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,10 +13,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // archive is one of an image's parts, which may come in any order and are read in another.
@@ -62,11 +56,11 @@ func asFile(r io.Reader) (*os.File, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil, err
 	}
-	var magic [4]byte
+	magic := make([]byte, magicSize)
 	if at, err := file.Seek(0, io.SeekCurrent); err != nil || at != 0 {
 		return nil, err
 	}
-	if _, err := file.ReadAt(magic[:], 0); err != nil || isGzip(magic[:]) || isZstd(magic[:]) {
+	if _, err := file.ReadAt(magic, 0); err != nil || decompressorOf(magic) != "" {
 		return nil, nil //nolint:nilerr // what is wrong with it, spool finds out
 	}
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
@@ -74,7 +68,7 @@ func asFile(r io.Reader) (*os.File, error) {
 
 // spool writes the uncompressed archive to a file that nobody else sees.
 func spool(ctx context.Context, r io.Reader, dir string) (_ *os.File, err error) {
-	stream, err := decompress(contextReader{ctx, r})
+	stream, err := decompress(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -179,31 +173,4 @@ func (a *archive) readJSON(name string, value any) error {
 		return fmt.Errorf("reading %s: %w", filepath.Base(name), err)
 	}
 	return nil
-}
-
-func isGzip(magic []byte) bool { return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) }
-func isZstd(magic []byte) bool { return bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) }
-
-// decompress returns what a stream is when it is not compressed, with gzip or zstd, as the first
-// bytes tell.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	buffered := bufio.NewReaderSize(r, 256<<10)
-	magic, err := buffered.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	switch {
-	case isGzip(magic):
-		return gzip.NewReader(buffered)
-	case isZstd(magic):
-		decoder, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			return nil, err
-		}
-		return decoder.IOReadCloser(), nil
-	case bytes.HasPrefix(magic, []byte("BZh")), strings.HasPrefix(string(magic), "\xfd7zX"):
-		return nil, errors.New("it is compressed with bzip2 or xz; gzip and zstd are known")
-	default:
-		return io.NopCloser(buffered), nil
-	}
 }

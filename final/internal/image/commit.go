@@ -89,7 +89,7 @@ func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Read
 	}
 	defer release()
 	layer, err := s.newLayer(func(files string) (layerRecord, error) {
-		stream, err := decompress(contextReader{ctx, archive})
+		stream, err := decompress(ctx, archive)
 		if err != nil {
 			return layerRecord{}, err
 		}

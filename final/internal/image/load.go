@@ -332,7 +332,7 @@ func unpackVerified(ctx context.Context, r io.Reader, files string, b blob, id o
 }
 
 func unpackHashed(ctx context.Context, r io.Reader, files string, id oci.Digest) (size int64, err error) {
-	stream, err := decompress(contextReader{ctx, r})
+	stream, err := decompress(ctx, r)
 	if err != nil {
 		return 0, err
 	}

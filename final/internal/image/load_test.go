@@ -14,7 +14,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lixd/mydocker/final/internal/oci"
@@ -155,17 +154,26 @@ func dockerArchive(t testing.TB, name string, change func(files map[string][]byt
 func TestLoadCompressed(t *testing.T) {
 	s := newStore(t)
 	plain := dockerArchive(t, "x:1", func(files map[string][]byte) { files["layer.tar"] = gzipped(files["layer.tar"]) })
-	encoder, err := zstd.NewWriter(nil)
-	require.NoError(t, err)
-	for _, archive := range [][]byte{plain, gzipped(plain), encoder.EncodeAll(plain, nil)} {
+	for _, archive := range [][]byte{plain, compressed(t, "gzip", plain), compressed(t, "zstd", plain), compressed(t, "bzip2", plain), compressed(t, "xz", plain)} {
 		name := filepath.Join(t.TempDir(), "a")
 		require.NoError(t, os.WriteFile(name, archive, 0o600))
-		_, err = loadFile(t, s, name)
+		_, err := loadFile(t, s, name)
 		require.NoError(t, err)
 		_, _, err = s.Remove(t.Context(), "x:1", false, nothingUsed)
 		require.NoError(t, err)
 	}
-	require.NoError(t, encoder.Close())
+}
+
+// compressed returns what a program makes of data.
+func compressed(t *testing.T, program string, data []byte) []byte {
+	t.Helper()
+	_, err := exec.LookPath(program)
+	need(t, err == nil, program)
+	cmd := exec.Command(program, "-c")
+	cmd.Stdin = bytes.NewReader(data)
+	output, err := cmd.Output()
+	require.NoError(t, err)
+	return output
 }
 
 func gzipped(data []byte) []byte {

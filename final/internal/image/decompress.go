@@ -1,0 +1,131 @@
+//go:build linux
+
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os/exec"
+	"strings"
+)
+
+// decompressors are the programs for what begins like this. As packages they would cost every command,
+// as each one is set up at every start: that of zstd takes a 25th of a container's.
+var decompressors = map[string]string{
+	"\x1f\x8b":         "gzip",
+	"BZh":              "bzip2",
+	"\x28\xb5\x2f\xfd": "zstd",
+	"\xfd7zXZ\x00":     "xz",
+}
+
+// magicSize is how many bytes tell them apart.
+const magicSize = 6
+
+// decompressorOf returns the program for a stream that begins like this, or "".
+func decompressorOf(magic []byte) string {
+	for prefix, program := range decompressors {
+		if bytes.HasPrefix(magic, []byte(prefix)) {
+			return program
+		}
+	}
+	return ""
+}
+
+// decompress returns what a stream is when it is not compressed.
+func decompress(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
+	buffered := bufio.NewReaderSize(contextReader{ctx, r}, 256<<10)
+	magic, err := buffered.Peek(magicSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	program := decompressorOf(magic)
+	if program == "" {
+		return io.NopCloser(buffered), nil
+	}
+	return startDecompressor(ctx, program, buffered)
+}
+
+// decompressor is what a program makes of a stream, until it is closed.
+type decompressor struct {
+	cmd    *exec.Cmd
+	stdout io.Reader
+	stderr bytes.Buffer
+	ctx    context.Context         //nolint:containedctx // with which the program ends
+	fail   context.CancelCauseFunc // and why
+	end    error                   // io.EOF, or what is wrong; nil as long as there is more to come
+}
+
+func startDecompressor(ctx context.Context, program string, compressed io.Reader) (*decompressor, error) {
+	d := &decompressor{}
+	d.ctx, d.fail = context.WithCancelCause(ctx)
+	d.cmd = exec.CommandContext(d.ctx, program, "-dc")
+	d.cmd.Stderr = &d.stderr
+	stdin, err := d.cmd.StdinPipe()
+	if err == nil {
+		d.stdout, err = d.cmd.StdoutPipe()
+	}
+	if err == nil {
+		err = d.cmd.Start()
+	}
+	if err != nil {
+		d.fail(err)
+		return nil, fmt.Errorf("decompressing it: %w", err)
+	}
+	go func() { // on our own: Wait would wait for a stream that has stopped, too
+		_, _ = io.Copy(stdin, failingReader{compressed, d.fail}) // what the program does not want, it does not need
+		stdin.Close()
+	}()
+	return d, nil
+}
+
+func (d *decompressor) Read(p []byte) (n int, err error) {
+	if d.end == nil {
+		if n, err = d.stdout.Read(p); err == nil {
+			return n, nil
+		}
+		d.end = d.wait(err)
+	}
+	return n, d.end
+}
+
+// wait returns how a stream has ended: well only if the program says so.
+func (d *decompressor) wait(end error) error {
+	err := d.cmd.Wait()
+	if failure := context.Cause(d.ctx); failure != nil {
+		return failure
+	}
+	d.fail(end)
+	if err != nil {
+		complaint, _, _ := strings.Cut(strings.TrimSpace(d.stderr.String()), "\n")
+		return fmt.Errorf("decompressing it with %s: %w: %s", d.cmd.Args[0], err, complaint)
+	}
+	return end
+}
+
+// Close ends the program, if it goes on.
+func (d *decompressor) Close() error {
+	if d.end == nil {
+		d.fail(fs.ErrClosed)
+		d.end = d.wait(fs.ErrClosed)
+	}
+	return nil
+}
+
+// failingReader tells why a reader has failed.
+type failingReader struct {
+	io.Reader
+	fail context.CancelCauseFunc
+}
+
+func (f failingReader) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.fail(err)
+	}
+	return n, err
+}

@@ -1,0 +1,91 @@
+//go:build linux
+
+package image
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var lines = []byte(strings.Repeat("a line\n", 100000))
+
+func TestDecompress(t *testing.T) {
+	for _, program := range decompressors {
+		whole := string(compressed(t, program, lines))
+		stream, err := decompress(t.Context(), strings.NewReader(whole))
+		require.NoError(t, err)
+		output, err := io.ReadAll(stream)
+		require.NoError(t, err)
+		require.Equal(t, lines, output)
+		_, err = stream.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+		require.NoError(t, stream.Close())
+
+		for what, broken := range map[string]string{
+			"cut off": whole[:len(whole)-3],
+			"changed": whole[:len(whole)/2] + "x" + whole[len(whole)/2+1:],
+		} {
+			stream, err := decompress(t.Context(), strings.NewReader(broken))
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, stream)
+			require.Regexp(t, "^decompressing it with "+program+": exit status [12]: .", err, what)
+			require.NoError(t, stream.Close())
+		}
+	}
+}
+
+func TestDecompressFailsWithItsStream(t *testing.T) {
+	failure := errors.New("the cable is out")
+	half := compressed(t, "gzip", lines)[:100]
+	stream, err := decompress(t.Context(), io.MultiReader(strings.NewReader(string(half)), iotest.ErrReader(failure)))
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, stream)
+	require.Equal(t, failure, err)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	silent, writer, err := os.Pipe()
+	require.NoError(t, err)
+	defer silent.Close()
+	defer writer.Close()
+	_, err = writer.Write(half)
+	require.NoError(t, err)
+	stream, err = decompress(ctx, silent)
+	require.NoError(t, err)
+	cancel()
+	_, err = io.Copy(io.Discard, stream)
+	require.Equal(t, context.Canceled, err)
+}
+
+func TestDecompressIsEndedByClose(t *testing.T) {
+	silent, writer, err := os.Pipe()
+	require.NoError(t, err)
+	defer silent.Close()
+	defer writer.Close()
+	_, err = writer.Write(compressed(t, "gzip", lines)[:100])
+	require.NoError(t, err)
+	stream, err := decompress(t.Context(), silent)
+	require.NoError(t, err)
+	began := time.Now()
+	require.NoError(t, stream.Close())
+	require.Less(t, time.Since(began), 10*time.Second)
+	_, err = stream.Read(make([]byte, 1))
+	require.Equal(t, fs.ErrClosed, err)
+}
+
+func TestDecompressWithoutTheProgram(t *testing.T) {
+	data := string(compressed(t, "xz", lines))
+	t.Setenv("PATH", t.TempDir())
+	_, err := decompress(t.Context(), strings.NewReader(data))
+	require.ErrorIs(t, err, exec.ErrNotFound)
+	require.ErrorContains(t, err, `decompressing it: exec: "xz": executable file not found in $PATH`)
+}
