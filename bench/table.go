@@ -86,8 +86,8 @@ func conditions() string {
 		groups = 2
 	}
 	return fmt.Sprintf("Measured by `make bench` with %d processors, Linux %s, cgroup v%d: medians of 3 to 20 runs, all runtimes taking turns. "+
-		"In parentheses: how many times as long, or as much, as ours. Hot is back to back, cold after %v of idling.\n",
-		runtime.NumCPU(), strings.TrimSpace(string(kernel)), groups, idle)
+		"In parentheses: how many times as long, or as much, as ours. Hot is the mean of %d back to back, cold after %v of idling.\n",
+		runtime.NumCPU(), strings.TrimSpace(string(kernel)), groups, rowLength, idle)
 }
 
 // The lines of a README that the table stands between.
