@@ -76,7 +76,7 @@ func (b *bench) findPeers(image string) {
 	os.Setenv("HOME", in("home"))
 
 	docker := &peer{name: "docker", command: []string{"docker", "--host", "unix://" + in("docker.sock")}}
-	b.add(&peer{name: "mydocker", command: []string{"bin/final"}}, b.importer(image))
+	b.add(&peer{name: "mydocker", command: []string{in("final")}}, b.importer(image))
 	b.add(&peer{name: "crun", command: []string{"crun"}, bundles: in("bundles-crun")}, b.bundler(image))
 	b.add(&peer{name: "runc", command: []string{"runc"}, bundles: in("bundles-runc")}, b.bundler(image))
 	b.add(&peer{
@@ -105,7 +105,7 @@ func (b *bench) add(p *peer, prepare func(p *peer) error) {
 		b.complain(p, "is left out: %v", err)
 		return
 	}
-	if p.command[0] != "bin/final" {
+	if p.name != "mydocker" {
 		told, _ := exec.Command(p.command[0], "--version").Output()
 		p.name += " " + version.FindString(string(told))
 	}
