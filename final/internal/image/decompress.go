@@ -57,11 +57,12 @@ type decompressor struct {
 	stderr bytes.Buffer
 	ctx    context.Context         //nolint:containedctx // with which the program ends
 	fail   context.CancelCauseFunc // and why
+	fed    chan struct{}           // is closed when the program has been given all
 	end    error                   // io.EOF, or what is wrong; nil as long as there is more to come
 }
 
 func startDecompressor(ctx context.Context, program string, compressed io.Reader) (*decompressor, error) {
-	d := &decompressor{}
+	d := &decompressor{fed: make(chan struct{})}
 	d.ctx, d.fail = context.WithCancelCause(ctx)
 	d.cmd = exec.CommandContext(d.ctx, program, "-dc")
 	d.cmd.Stderr = &d.stderr
@@ -79,6 +80,7 @@ func startDecompressor(ctx context.Context, program string, compressed io.Reader
 	go func() { // on our own: Wait would wait for a stream that has stopped, too
 		_, _ = io.Copy(stdin, failingReader{compressed, d.fail}) // what the program does not want, it does not need
 		stdin.Close()
+		close(d.fed)
 	}()
 	return d, nil
 }
@@ -104,6 +106,7 @@ func (d *decompressor) wait(end error) error {
 		complaint, _, _ := strings.Cut(strings.TrimSpace(d.stderr.String()), "\n")
 		return fmt.Errorf("decompressing it with %s: %w: %s", d.cmd.Args[0], err, complaint)
 	}
+	<-d.fed // who checks what was compressed has seen all of it then
 	return end
 }
 
