@@ -222,6 +222,7 @@ func (l *launch) enterDir() {
 func (l *launch) become() {
 	l.handOverFiles()
 	l.limitFiles()
+	l.resetSignals()
 	l.call("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, unsafe.Pointer(new(uint64)), 0, unsafe.Sizeof(uint64(0)))
 	l.call("marking all descriptors close-on-exec", unix.SYS_CLOSE_RANGE, 3, ^uint32(0), unix.CLOSE_RANGE_CLOEXEC)
 	args, env := cStrings(l.command.Args), cStrings(l.command.Env)
@@ -272,6 +273,15 @@ func (l *launch) limitFiles() {
 	}
 	soft := &unix.Rlimit{Cur: min(limit.Max, 1024), Max: limit.Max}
 	l.call("limiting open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, unsafe.Pointer(soft), 0)
+}
+
+// resetSignals has the command not ignore what we ignore: nohup has us ignore SIGHUP, and a script SIGINT in
+// the background. All other signals have a handler of Go's, and so the fork has reset them.
+func (l *launch) resetSignals() {
+	byDefault := unsafe.Pointer(new([4]uint64)) // the kernel's struct sigaction
+	for _, signal := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		l.call("resetting signals", unix.SYS_RT_SIGACTION, int(signal), byDefault, 0, unsafe.Sizeof(uint64(0)))
+	}
 }
 
 // run forks the child, and returns when it has become the command.
