@@ -275,11 +275,12 @@ func (l *launch) limitFiles() {
 	l.call("limiting open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, unsafe.Pointer(soft), 0)
 }
 
-// resetSignals has the command not ignore what we ignore: nohup has us ignore SIGHUP, and a script SIGINT in
-// the background. All other signals have a handler of Go's, and so the fork has reset them.
+// resetSignals has the command not ignore what we ignore: nohup has us ignore SIGHUP, a script SIGINT in the
+// background, and make, by posix_spawn(3), those from 32 on, which are the C library's own. All others have
+// a handler of Go's, and so the fork has reset them.
 func (l *launch) resetSignals() {
 	byDefault := unsafe.Pointer(new([4]uint64)) // the kernel's struct sigaction
-	for _, signal := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+	for _, signal := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, 32, 33, 34} {
 		l.call("resetting signals", unix.SYS_RT_SIGACTION, int(signal), byDefault, 0, unsafe.Sizeof(uint64(0)))
 	}
 }
