@@ -27,6 +27,8 @@ type Group interface {
 	Processes() ([]int, error)
 	// Freeze stops all members at one moment, and returns when none of them runs any more.
 	Freeze() error
+	// IsFrozen reports whether the members are frozen, or about to be. A group that is gone is not.
+	IsFrozen() (bool, error)
 	// Thaw lets them go on.
 	Thaw() error
 	// Remove removes the group, whose members have all ended. That there is none is no error.
@@ -223,6 +225,18 @@ func freeze(dir string, setting setting, isFrozen func() (bool, error)) error {
 		return err
 	}
 	return patiently(isFrozen, "freezing the container: its processes do not stop")
+}
+
+// readState returns what a file of a group says, or nothing if it is not there.
+func readState(dir, file string) (string, error) {
+	state, err := os.ReadFile(filepath.Join(dir, file))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the cgroup: %w", err)
+	}
+	return strings.TrimSpace(string(state)), nil
 }
 
 // patiently asks until it is done, or for five seconds.

@@ -173,6 +173,11 @@ func (g *v1) Freeze() error {
 	})
 }
 
+func (g *v1) IsFrozen() (bool, error) {
+	state, err := readState(g.dir("freezer"), "freezer.state")
+	return state == "FROZEN" || state == "FREEZING", err
+}
+
 func (g *v1) Thaw() error {
 	return setting{file: "freezer.state", value: "THAWED"}.write(g.dir("freezer"))
 }

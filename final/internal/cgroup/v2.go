@@ -123,6 +123,11 @@ func (g *v2) Freeze() error {
 	})
 }
 
+func (g *v2) IsFrozen() (bool, error) {
+	state, err := readState(g.dir, "cgroup.freeze")
+	return state == "1", err
+}
+
 func (g *v2) Thaw() error {
 	return setting{file: "cgroup.freeze", value: "0"}.write(g.dir)
 }

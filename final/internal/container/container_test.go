@@ -160,7 +160,6 @@ func TestState(t *testing.T) {
 	for want, c := range map[string]*Container{
 		Created:  {},
 		Running:  {Started: then, attended: true},
-		Paused:   {Started: then, PID: os.Getpid(), PIDStart: start, Boot: runtime.BootID(), Paused: true},
 		Exited:   {Started: then, Finished: then, attended: true},
 		Dead:     {Started: then, PID: os.Getpid(), PIDStart: start + 1},
 		Removing: {Started: then, Finished: then, Removing: true},

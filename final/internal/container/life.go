@@ -94,8 +94,7 @@ func (c *Container) Kill(signal unix.Signal) error {
 	return c.waitEnd(30 * time.Second)
 }
 
-// thaw lets the container see its signals: under cgroup v1 the frozen cannot even die. Whether it
-// is frozen the record does not know for sure.
+// thaw lets the container see its signals: under cgroup v1 the frozen cannot even die.
 func (c *Container) thaw() error {
 	group, err := cgroup.Find(c.ID)
 	if err != nil {
@@ -192,22 +191,19 @@ func (c *Container) Pause() error {
 		return errors.Join(err, group.Thaw())
 	}
 	fault.Point("pause-frozen")
-	return c.update(func(c *Container) { c.Paused = true })
+	return nil
 }
 
 // Unpause lets them go on.
 func (c *Container) Unpause() error {
-	if c.IsRunning() && !c.Paused {
+	if c.State() == Running {
 		return fmt.Errorf("container %s is not paused", c.ID)
 	}
 	group, err := c.runningGroup()
 	if err != nil {
 		return err
 	}
-	if err := group.Thaw(); err != nil {
-		return err
-	}
-	return c.update(func(c *Container) { c.Paused = false })
+	return group.Thaw()
 }
 
 func (c *Container) runningGroup() (cgroup.Group, error) {

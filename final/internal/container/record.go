@@ -40,12 +40,11 @@ type Container struct {
 	Config      Config
 	Created     time.Time
 
-	Started  time.Time // zero until the command runs
-	Finished time.Time // zero until it has ended, and for ever if its shim was killed
-	PID      int       // of its process 1, as the host counts
-	PIDStart uint64    // which process that is: see runtime.StartTime
-	Boot     string    // which of the machine's, as both are counted from that
-	Paused   bool
+	Started  time.Time         // zero until the command runs
+	Finished time.Time         // zero until it has ended, and for ever if its shim was killed
+	PID      int               // of its process 1, as the host counts
+	PIDStart uint64            // which process that is: see runtime.StartTime
+	Boot     string            // which of the machine's, as both are counted from that
 	Status   int               // its exit status
 	Error    string            // what there is to say about its end besides
 	OOM      bool              // the kernel killed some of it for want of memory
@@ -273,6 +272,15 @@ const (
 
 // State says what has become of the container.
 func (c *Container) State() string {
+	state := c.recordedState()
+	if state == Running && c.isFrozen() {
+		return Paused
+	}
+	return state
+}
+
+// recordedState is State for all that need not know whether a running container is paused.
+func (c *Container) recordedState() string {
 	switch {
 	case c.Removing:
 		return Removing
@@ -282,24 +290,29 @@ func (c *Container) State() string {
 		return Exited
 	case !c.attended && !c.isAlive():
 		return Dead
-	case c.Paused:
-		return Paused
 	default:
 		return Running
 	}
 }
 
 // IsRunning tells whether it runs, paused or not.
-func (c *Container) IsRunning() bool {
-	state := c.State()
-	return state == Running || state == Paused
-}
+func (c *Container) IsRunning() bool { return c.recordedState() == Running }
 
 // isAlive tells whether its first process lives. If nobody waits for that any more, its process ID
 // may have gone to another.
 func (c *Container) isAlive() bool {
-	start, err := runtime.StartTime(c.PID)
-	return err == nil && start == c.PIDStart && c.Boot == runtime.BootID()
+	return c.Boot == runtime.BootID() && c.Target().IsAlive()
+}
+
+// isFrozen asks the kernel whether the container is paused. The record could be wrong: the process
+// that froze the container may have been killed before it wrote the record, or the disk was full.
+func (c *Container) isFrozen() bool {
+	group, err := cgroup.Find(c.ID)
+	if err != nil {
+		return false
+	}
+	frozen, err := group.IsFrozen()
+	return frozen && err == nil
 }
 
 // Target is the container's first process, to run others beside it and to signal it.

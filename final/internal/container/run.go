@@ -267,7 +267,7 @@ func (c *Container) hasStarted(pid int) error {
 	endpoint := c.Endpoint
 	return c.update(func(c *Container) {
 		c.PID, c.PIDStart, c.Boot, c.Started, c.Finished = pid, start, runtime.BootID(), time.Now().UTC(), time.Time{}
-		c.Status, c.Error, c.OOM, c.Paused, c.Kept, c.Endpoint = 0, "", false, false, false, endpoint
+		c.Status, c.Error, c.OOM, c.Kept, c.Endpoint = 0, "", false, false, endpoint
 	})
 }
 
@@ -301,7 +301,7 @@ func (c *Container) hasEnded(started bool, status int, end error) error {
 		return c.hasFailed(end)
 	}
 	return c.update(func(c *Container) {
-		c.Status, c.Finished, c.Paused, c.OOM, c.Endpoint = status, time.Now().UTC(), false, oom, nil
+		c.Status, c.Finished, c.OOM, c.Endpoint = status, time.Now().UTC(), oom, nil
 		if end != nil {
 			c.Error = end.Error()
 		}

@@ -29,6 +29,18 @@ func (t Target) Signal(signal unix.Signal) error {
 	return nil
 }
 
+// IsAlive reports whether the first process lives. A zombie does not: a host whose process 1 does
+// not reap may keep it for ever.
+func (t Target) IsAlive() bool {
+	pidfd, err := t.open()
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0) // readable when it has ended
+	return n == 0 && err == nil
+}
+
 // WaitEnd returns when the first process has ended, whoever is its parent, or with
 // os.ErrDeadlineExceeded.
 func (t Target) WaitEnd(deadline time.Time) error {
