@@ -283,6 +283,15 @@ func runError(err error) error {
 	return exitError{status: statusRunFailed, err: err}
 }
 
+// warn prints what does not keep a command from its work, a line each.
+func warn(err error) {
+	if err != nil {
+		for line := range strings.Lines(err.Error() + "\n") {
+			fmt.Fprint(os.Stderr, "mydocker: ", line)
+		}
+	}
+}
+
 // report prints what went wrong, if anything did, and returns the status to exit with.
 func report(err error) int {
 	if err == nil {

@@ -59,8 +59,8 @@ func newPsCommand() *cli.Command {
 	}
 }
 
-// list prints what is known of the containers, the newest first. Of those that cannot be read it
-// returns why; the others are listed all the same.
+// list prints what is known of the containers, the newest first. Those whose records are damaged
+// are listed too.
 func (o *psOptions) list() error {
 	all, err := containers().List()
 	filter, filterErr := newFilter(o.filters, checkContainerFilter)
@@ -81,6 +81,7 @@ func (o *psOptions) list() error {
 		if o.last >= 0 && len(rows) == o.last {
 			break
 		}
+		warn(c.Damage())
 		matchesOne := func(key, value string) bool { return matchesContainer(c, key, value) }
 		if (anyState || c.IsRunning()) && filter.matches(matchesOne) {
 			rows = append(rows, newRow(c, o.noTrunc))

@@ -35,7 +35,7 @@ func newRmCommand() *cli.Command {
 				if errors.As(err, &container.NotFoundError{}) && force {
 					return "", nil
 				}
-				if err != nil {
+				if err != nil && (c == nil || !force) {
 					return "", err
 				}
 				return given, c.Remove(force, volumes)
@@ -71,7 +71,8 @@ func prune(force bool) error {
 	var removed []string
 	var reclaimed int64
 	for _, c := range all {
-		if c.IsRunning() {
+		warn(c.Damage())
+		if c.IsRunning() || c.Damage() != nil {
 			continue
 		}
 		size := sizeOf(c.Upper())

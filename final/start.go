@@ -56,13 +56,16 @@ func startAll(cmd *cli.Command) error {
 	return err
 }
 
-// start starts a container in the background. One that runs already is no error.
+// start starts a container in the background. One that runs already is no error. One that has lost
+// its shim is ended and started anew: nothing would record its end, or what it writes.
 func start(c *container.Container) error {
 	switch c.State() {
 	case container.Paused:
 		return errors.New("cannot start a paused container, try unpause instead")
 	case container.Running:
-		return nil
+		if c.HasShim() {
+			return nil
+		}
 	}
 	err := startShim(c, nil)
 	if err != nil {

@@ -32,7 +32,7 @@ func newVolumeCommand() *cli.Command {
 					return err
 				}
 				defer release()
-				v, err := containers().MakeVolume(cmp.Or(cmd.Args().First(), container.NewID()), nil)
+				v, err := containers().MakeVolume(cmp.Or(cmd.Args().First(), container.NewID()), "", nil)
 				if err == nil {
 					fmt.Println(v.Name)
 				}
@@ -49,6 +49,7 @@ func newVolumeCommand() *cli.Command {
 				volumes, err := containers().Volumes()
 				table := [][]string{{"DRIVER", "VOLUME NAME"}}
 				for _, v := range volumes {
+					warn(v.Damage())
 					if quiet {
 						fmt.Println(v.Name)
 					}
@@ -65,11 +66,11 @@ func newVolumeCommand() *cli.Command {
 			Usage:     "remove volumes that no container has",
 			ArgsUsage: "NAME...",
 			Flags: []cli.Flag{
-				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "that one is not there is no error", Destination: &force},
+				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also one of a newer mydocker; that one is not there is no error", Destination: &force},
 			},
 			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				return each(cmd, func(name string) error {
-					err := containers().RemoveVolume(name)
+					err := containers().RemoveVolume(name, force)
 					if errors.As(err, &container.VolumeNotFoundError{}) && force {
 						return nil
 					}
@@ -114,11 +115,12 @@ func pruneVolumes(force bool) error {
 	var removed []string
 	var reclaimed int64
 	for _, v := range volumes {
-		if len(v.Name) != 64 || strings.Trim(v.Name, "0123456789abcdef") != "" {
+		warn(v.Damage())
+		if v.Damage() != nil || len(v.Name) != 64 || strings.Trim(v.Name, "0123456789abcdef") != "" {
 			continue
 		}
 		size := sizeOf(v.Mountpoint)
-		removeErr := containers().RemoveVolume(v.Name)
+		removeErr := containers().RemoveVolume(v.Name, false)
 		if errors.As(removeErr, &container.VolumeInUseError{}) {
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/lixd/mydocker/final/internal/record"
 	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
@@ -144,7 +145,7 @@ func TestUpdateLosesNothing(t *testing.T) {
 	for range 20 {
 		wait.Go(func() {
 			mine := *c
-			assert.NoError(t, mine.update(func(c *Container) { c.Status++ }))
+			assert.NoError(t, mine.update(record.ReplaceFile, func(c *Container) { c.Status++ }))
 		})
 	}
 	wait.Wait()
@@ -174,16 +175,31 @@ func TestDamagedRecords(t *testing.T) {
 	s := Open(t.TempDir())
 	good := &Container{ID: NewID(), Name: "good"}
 	require.NoError(t, s.Create(good))
-	for id, record := range map[string]string{"broken": "{", "other": `{"ID": "good"}`, "new": `{"ID": "new", "Version": 99}`} {
-		require.NoError(t, os.Mkdir(place(s.Root).container(id), 0o700))
-		require.NoError(t, os.WriteFile(filepath.Join(place(s.Root).container(id), recordFile), []byte(record), 0o600))
+	for name, content := range map[string]string{"broken": "{", "other": `{"Version": 1, "ID": "good"}`, "new": `{"ID": "new", "Version": 99}`, "gone": ""} {
+		dir := place(s.Root).container(name + "-id")
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		require.NoError(t, os.Symlink(name+"-id", place(s.Root).nameLink(name)))
+		if name != "gone" {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, recordFile), []byte(content), 0o600))
+		}
 	}
 	all, err := s.List()
-	assert.EqualError(t, err, "reading the record of container broken: unexpected end of JSON input\n"+
-		"reading the record of container new: it is of version 99, and this program knows 1\n"+
-		`reading the record of container other: it is about another, "good"`)
-	require.Len(t, all, 1)
-	assert.Equal(t, good.ID, all[0].ID)
+	require.NoError(t, err)
+	require.Len(t, all, 5)
+	for name, reason := range map[string]string{
+		"broken": "unexpected end of JSON input", "other": `it is about another, "good"`, "gone": "it is missing",
+		"new": "it is of version 99, and this program knows 1",
+	} {
+		c, err := s.Find(name)
+		require.EqualError(t, err, "reading the record of container "+name+"-id: "+reason+` ("mydocker rm -f `+name+`-id" removes it)`)
+		assert.Equal(t, Dead, c.State())
+		assert.Equal(t, err, c.Remove(false, false))
+		require.NoError(t, c.Remove(true, false))
+	}
+	entries, err := os.ReadDir(place(s.Root).nameLink(""))
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	require.NoError(t, good.Remove(false, false))
 }
 
 func TestParseSignal(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/cgroup"
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/record"
 	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
@@ -121,7 +123,7 @@ func (c *Container) Keep() error {
 	if !c.isToGo() || !c.IsRunning() {
 		return nil
 	}
-	return c.update(func(c *Container) { c.Kept = true })
+	return c.update(record.ReplaceFile, func(c *Container) { c.Kept = true })
 }
 
 // waitEnd waits until the process has ended, and whoever waited for it.
@@ -246,28 +248,20 @@ func (c *Container) Exec(command *runtime.Command) (*runtime.Process, error) {
 }
 
 // Remove removes the container, and with volumes those that were made for it alone. By force one
-// that runs is killed first. The record goes last, so that what is left can be removed again.
+// that runs is killed first, and one with a damaged record is removed with what can be found of it.
 func (c *Container) Remove(force, volumes bool) error {
-	if c.IsRunning() && !force {
-		if c.State() == Paused {
-			return fmt.Errorf("cannot remove container %q: container is paused and must be unpaused first", c.Name)
-		}
-		return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)
+	if c.damage != nil && !force {
+		return c.damage
 	}
-	if c.IsRunning() {
-		if err := c.Kill(unix.SIGKILL); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	own, err := c.seize(force)
+	if err == nil {
+		defer own.Close()
+		err = c.beginRemoval()
 	}
-	own, err := c.takeOver(10 * time.Second)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // with --rm it is gone already
 	}
 	if err != nil {
-		return err
-	}
-	defer own.Close()
-	if err := c.beginRemoval(); err != nil {
 		return err
 	}
 	if err := c.clearGroup(); err != nil {
@@ -280,9 +274,73 @@ func (c *Container) Remove(force, volumes bool) error {
 	return c.remove(volumes)
 }
 
-// beginRemoval records that what follows has been begun, which may be so already.
+// seize takes the lock of a container that does not run. By force it kills one that runs, also one
+// that another process is about to start.
+func (c *Container) seize(force bool) (*os.File, error) {
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if c.IsRunning() {
+			if !force {
+				return nil, c.runningError()
+			}
+			if err := c.end(deadline); err != nil {
+				return nil, err
+			}
+		}
+		own, err := lockDir(c.Dir(), unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return own, err
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("container %s does not end, or another process is starting or removing it: try again", c.ShortID())
+		}
+		time.Sleep(2 * time.Millisecond)
+		now, err := c.store.readFrom(c.place, c.ID)
+		if err != nil {
+			return nil, err
+		}
+		*c = *now
+	}
+}
+
+func (c *Container) runningError() error {
+	if c.State() == Paused {
+		return fmt.Errorf("cannot remove container %q: container is paused and must be unpaused first", c.Name)
+	}
+	return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)
+}
+
+// end kills the container, and waits for the end of its first process, if it is known which that is.
+func (c *Container) end(deadline time.Time) error {
+	if c.damage == nil {
+		err := errors.Join(c.signal(unix.SIGKILL), c.thaw())
+		if err == nil {
+			err = c.Target().WaitEnd(deadline)
+		}
+		if err != nil {
+			return fmt.Errorf("ending container %s: %w", c.ShortID(), err)
+		}
+		return nil
+	}
+	group, err := cgroup.Find(c.ID)
+	if err != nil {
+		return err
+	}
+	return errors.Join(cgroup.Kill(group), c.thaw())
+}
+
+// beginRemoval records that what follows has been begun, which may be so already. Nobody changes
+// the record after that.
 func (c *Container) beginRemoval() error {
-	err := os.Rename(c.path(recordFile), c.path(removingFile))
+	lock, err := c.lockRecord()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := c.refresh(); err != nil && !record.IsDamaged(err) { // it may have another name by now
+		return err
+	}
+	err = os.Rename(c.path(recordFile), c.path(removingFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing the container: %w", err)
 	}
@@ -317,7 +375,16 @@ func (c *Container) remove(volumes bool) error {
 	if err := c.store.dropName(c); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(c.Dir()); err != nil {
+	// In one step: a directory without a record is a damaged container.
+	gone := c.place.making(c.ID)
+	err := os.MkdirAll(filepath.Dir(gone), 0o700)
+	if err == nil {
+		err = os.Rename(c.Dir(), gone)
+	}
+	if err == nil {
+		err = os.RemoveAll(gone)
+	}
+	if err != nil {
 		return fmt.Errorf("removing the container: %w", err)
 	}
 	return nil

@@ -25,8 +25,9 @@ func (s *Store) clearOrphans() error {
 	return err
 }
 
-// clearOrphan ends what is left of a container, unless somebody waits for it: a process that has
-// changed its user outlives the one that waited. What the container has written stays.
+// clearOrphan removes what is left of a container that has ended without its shim. What the container
+// has written stays. One that still runs is left alone: a process that has changed its user outlives
+// the shim.
 func (s *Store) clearOrphan(id string) error {
 	dir, err := os.Open(s.placeOf(id).container(id))
 	if err != nil {
@@ -38,7 +39,7 @@ func (s *Store) clearOrphan(id string) error {
 		return nil
 	}
 	c, err := s.read(id)
-	if err != nil {
+	if err != nil || c.isAlive() {
 		return nil // ps says so, rm -f removes it
 	}
 	log.Debugf("clearing up behind container %s", c.ShortID())

@@ -22,6 +22,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/cgroup"
 	"github.com/lixd/mydocker/final/internal/network"
+	"github.com/lixd/mydocker/final/internal/record"
 	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
@@ -56,6 +57,7 @@ type Container struct {
 	place    place
 	attended bool   // somebody waited for it when the record was read
 	recorded []byte // the record as it was read, or written
+	damage   error  // why the record cannot be used, or nil
 }
 
 // Config is what a container was made with: by the command line, or by the image.
@@ -141,22 +143,32 @@ const (
 	lockName     = "lock"          // of a file: whoever changes the record has it locked
 )
 
-// save writes the record into a directory, under another name until it is whole.
-func (c *Container) save(dir string) error {
-	data, err := json.MarshalIndent(c, "", "\t")
-	data = append(data, '\n')
-	file := filepath.Join(dir, recordFile)
+// save writes the record into a directory: see package record for what write may be.
+func (c *Container) save(dir string, write func(file string, data []byte) error) error {
+	data, err := record.Encode(c)
 	if err == nil {
-		err = os.WriteFile(file+".new", data, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(file+".new", file)
+		err = write(filepath.Join(dir, recordFile), data)
 	}
 	if err != nil {
 		return fmt.Errorf("recording the container: %w", err)
 	}
 	c.recorded = data
 	return nil
+}
+
+// durably is how to write what must survive a power failure. A container with --rm does not.
+func (c *Container) durably() func(file string, data []byte) error {
+	if c.Config.AutoRemove {
+		return record.ReplaceFile
+	}
+	return record.WriteFile
+}
+
+// syncRecord has the disk catch up with a record that was replaced. Nobody waits for that.
+func (c *Container) syncRecord() {
+	if !c.Config.AutoRemove {
+		_ = record.Sync(c.path(recordFile)) // the container may be removed by now
+	}
 }
 
 // WarmUp has encoding/json make its tables of the record's types, which takes it 0.2 ms, so that they
@@ -167,26 +179,38 @@ func WarmUp() {
 
 // update changes the record, which others may have changed since we have read it, and what we
 // know with it.
-func (c *Container) update(change func(*Container)) error {
-	lock, err := lockFile(c.path(lockName))
+func (c *Container) update(write func(file string, data []byte) error, change func(*Container)) error {
+	lock, err := c.lockRecord()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := c.refresh(); err != nil {
+	if err := c.refreshToChange(); err != nil {
 		return err
 	}
 	change(c)
-	return c.save(c.Dir())
+	return c.save(c.Dir(), write)
+}
+
+// lockRecord keeps all others from changing the record until the file is closed.
+func (c *Container) lockRecord() (*os.File, error) {
+	lock, err := lockFile(c.path(lockName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, NotFoundError{c.Name} // removed since we have found it
+	}
+	return lock, err
 }
 
 // refresh finds out what others have changed since we have read the record.
 func (c *Container) refresh() error {
 	data, err := os.ReadFile(c.path(recordFile))
-	if err != nil || bytes.Equal(data, c.recorded) {
-		return err
+	if err == nil && bytes.Equal(data, c.recorded) {
+		return nil
 	}
-	now, err := c.store.parse(c.place, c.ID, data)
+	now, err := c.store.read(c.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return NotFoundError{c.Name}
+	}
 	if err != nil {
 		return err
 	}
@@ -195,44 +219,61 @@ func (c *Container) refresh() error {
 	return nil
 }
 
-// read returns the record of a container.
-func (s *Store) read(id string) (*Container, error) { return s.readFrom(s.placeOf(id), id) }
+// refreshToChange is refresh for who goes on with the container.
+func (c *Container) refreshToChange() error {
+	err := c.refresh()
+	if err == nil && c.Removing {
+		return fmt.Errorf("container %s is being removed", c.ID)
+	}
+	return err
+}
 
-// readFrom returns the record of a container of this place. Whether somebody waits for it is asked
-// first: of one for whom nobody does, the record says the last.
-func (s *Store) readFrom(p place, id string) (*Container, error) {
-	attended := isLocked(p.container(id))
-	data, err := os.ReadFile(filepath.Join(p.container(id), recordFile))
-	removing := errors.Is(err, fs.ErrNotExist)
-	if removing {
-		data, err = os.ReadFile(filepath.Join(p.container(id), removingFile))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
-	}
-	c, err := s.parse(p, id, data)
+// read returns a container by its ID. With an error that its record is damaged it also returns what
+// can be found of the container, to be removed.
+func (s *Store) read(id string) (*Container, error) {
+	c, err := s.readFrom(s.placeOf(id), id)
 	if err != nil {
 		return nil, err
 	}
+	return c, c.damage
+}
+
+// readFrom returns a container of this place, also one whose record is damaged. Whether somebody
+// waits for it is asked first: of one for whom nobody does, the record says the last.
+func (s *Store) readFrom(p place, id string) (*Container, error) {
+	dir := p.container(id)
+	attended := isLocked(dir)
+	data, err := os.ReadFile(filepath.Join(dir, recordFile))
+	removing := errors.Is(err, fs.ErrNotExist)
+	if removing {
+		data, err = os.ReadFile(filepath.Join(dir, removingFile))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if !exists(dir) {
+			return nil, NotFoundError{id}
+		}
+		removing, err = false, record.ErrMissing
+	}
+	c := s.parse(p, id, data, err)
 	c.attended, c.Removing = attended, removing
 	return c, nil
 }
 
-// parse makes a container of its record.
-func (s *Store) parse(p place, id string, data []byte) (*Container, error) {
-	c := &Container{store: s, place: p, recorded: data}
-	err := json.Unmarshal(data, c)
-	switch {
-	case err != nil:
-	case c.ID != id:
+// parse makes a container of its record, which may be damaged, or could not be read.
+func (s *Store) parse(p place, id string, data []byte, err error) *Container {
+	c := &Container{}
+	if err == nil {
+		err = record.Parse(data, c, &c.Version, version)
+	}
+	if err == nil && c.ID != id {
 		err = fmt.Errorf("it is about another, %q", c.ID)
-	case c.Version > version:
-		err = fmt.Errorf("it is of version %d, and this program knows %d", c.Version, version)
 	}
+	c.ID, c.store, c.place, c.recorded = id, s, p, data
 	if err != nil {
-		return nil, fmt.Errorf("reading the record of container %s: %w", id, err)
+		c.damage = &record.DamagedError{What: "container " + c.ShortID(), Reason: err, Next: fmt.Sprintf("%q removes it", "mydocker rm -f "+c.ShortID())}
+		c.recover()
 	}
-	return c, nil
+	return c
 }
 
 // lockFile waits until no other process holds the lock on the file. Closing it gives the lock
@@ -284,6 +325,10 @@ func (c *Container) recordedState() string {
 	switch {
 	case c.Removing:
 		return Removing
+	case c.damage != nil && !c.attended && !c.hasProcesses():
+		return Dead
+	case c.damage != nil:
+		return Running
 	case c.Started.IsZero():
 		return Created
 	case !c.Finished.IsZero():
@@ -297,6 +342,9 @@ func (c *Container) recordedState() string {
 
 // IsRunning tells whether it runs, paused or not.
 func (c *Container) IsRunning() bool { return c.recordedState() == Running }
+
+// HasShim tells whether a process waited for the container when its record was read.
+func (c *Container) HasShim() bool { return c.attended }
 
 // isAlive tells whether its first process lives. If nobody waits for that any more, its process ID
 // may have gone to another.

@@ -5,6 +5,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/lixd/mydocker/final/internal/cgroup"
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/network"
+	"github.com/lixd/mydocker/final/internal/record"
 	"github.com/lixd/mydocker/final/internal/runtime"
 	"github.com/lixd/mydocker/final/internal/shim"
 )
@@ -47,12 +49,18 @@ func (c *Container) Run(a Attendance) (int, error) {
 
 func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	own, err := c.takeOver(time.Second) // from who looks at it, or dies with a mydocker that was killed
-	if err != nil {
-		return 0, fmt.Errorf("container %s is running, or being removed: %w", c.ShortID(), err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, NotFoundError{c.Name}
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return 0, fmt.Errorf("container %s is running, or being removed", c.ShortID())
+	case err != nil:
+		return 0, err
 	}
+	defer c.syncRecord() // when the lock is free, and so nobody waits
 	defer own.Close()
-	if _, err := os.Stat(c.path(recordFile)); err != nil {
-		return 0, fmt.Errorf("container %s is being removed", c.ID)
+	if err := c.refreshToChange(); err != nil {
+		return 0, err
 	}
 	defer undo(&err, c.removeIfAsked)
 	fault.Point("run-locked")
@@ -106,6 +114,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 		return 0, errors.Join(err, waitErr)
 	}
 	*started = true
+	go c.syncRecord()
 	if process.Terminal != nil {
 		streams.Terminal(process.Terminal)
 	}
@@ -265,7 +274,7 @@ func (c *Container) hasStarted(pid int) error {
 		return err
 	}
 	endpoint := c.Endpoint
-	return c.update(func(c *Container) {
+	return c.update(record.ReplaceFile, func(c *Container) {
 		c.PID, c.PIDStart, c.Boot, c.Started, c.Finished = pid, start, runtime.BootID(), time.Now().UTC(), time.Time{}
 		c.Status, c.Error, c.OOM, c.Kept, c.Endpoint = 0, "", false, false, endpoint
 	})
@@ -300,7 +309,7 @@ func (c *Container) hasEnded(started bool, status int, end error) error {
 	case !started:
 		return c.hasFailed(end)
 	}
-	return c.update(func(c *Container) {
+	return c.update(record.ReplaceFile, func(c *Container) {
 		c.Status, c.Finished, c.OOM, c.Endpoint = status, time.Now().UTC(), oom, nil
 		if end != nil {
 			c.Error = end.Error()
@@ -312,7 +321,7 @@ func (c *Container) hasEnded(started bool, status int, end error) error {
 func (c *Container) hasFailed(reason error) error {
 	failed := &runtime.Error{Status: 128}
 	errors.As(reason, &failed)
-	return c.update(func(c *Container) { c.Status, c.Error = failed.Status, reason.Error() })
+	return c.update(record.ReplaceFile, func(c *Container) { c.Status, c.Error = failed.Status, reason.Error() })
 }
 
 // undo runs what takes back an earlier step. Its error does not hide one that is already on its way.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/network"
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // Store is all containers. Those with --rm do not outlive the machine's run, so their records are
@@ -101,11 +102,16 @@ func (s *Store) Create(c *Container) (err error) {
 		return err
 	}
 	defer release()
-	if err := c.save(dir); err != nil {
+	if err := c.save(dir, c.durably()); err != nil {
 		return err
 	}
 	if err := os.Rename(dir, c.Dir()); err != nil {
 		return fmt.Errorf("making the container's directory: %w", err)
+	}
+	if !c.Config.AutoRemove {
+		if err := record.SyncDirs(c.place.containers(), c.place.nameLink("")); err != nil {
+			return fmt.Errorf("recording the container: %w", errors.Join(err, os.Rename(c.Dir(), dir)))
+		}
 	}
 	fault.Point("create-whole")
 	return nil
@@ -174,7 +180,7 @@ func lockDir(dir string, flags int) (*os.File, error) {
 	return file, nil
 }
 
-// List returns all containers, the newest first, and what is wrong with records that cannot be read.
+// List returns all containers, the newest first, those with a damaged record among them.
 func (s *Store) List() ([]*Container, error) {
 	var containers []*Container
 	var errs []error
@@ -183,11 +189,8 @@ func (s *Store) List() ([]*Container, error) {
 		errs = append(errs, err)
 		for _, id := range ids {
 			c, err := s.readFrom(p, id)
-			switch {
-			case err == nil:
+			if err == nil { // else it has gone in this moment
 				containers = append(containers, c)
-			case !errors.Is(err, fs.ErrNotExist): // which is one that goes in this moment
-				errs = append(errs, err)
 			}
 		}
 	}
@@ -202,7 +205,7 @@ func (p place) ids() (ids []string, err error) {
 		return nil, fmt.Errorf("looking for containers: %w", err)
 	}
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), ".") {
+		if entry.IsDir() && !strings.HasPrefix(entry.Name(), ".") {
 			ids = append(ids, entry.Name())
 		}
 	}
@@ -214,8 +217,12 @@ type NotFoundError struct{ Given string }
 
 func (e NotFoundError) Error() string { return "no such container: " + e.Given }
 
+// Is makes a container that is gone one of the things that do not exist.
+func (e NotFoundError) Is(target error) bool { return target == fs.ErrNotExist }
+
 // Find returns the container that has this ID, or else this name, or else is the only one whose
-// ID begins with it.
+// ID begins with it. With an error that the record is damaged it also returns the container, for
+// Remove.
 func (s *Store) Find(given string) (*Container, error) {
 	if given == "" {
 		return nil, errors.New(`invalid name or ID supplied: ""`)
@@ -227,11 +234,27 @@ func (s *Store) Find(given string) (*Container, error) {
 	}
 	c, err := s.read(id)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && c.Name != given && !strings.HasPrefix(id, given) {
-		return nil, NotFoundError{given} // it is gone, or was renamed by somebody who was killed
+		return s.findRecorded(given) // it is gone, or was renamed by a process that was killed
 	}
 	return c, err
 }
 
+// findRecorded finds a container by the name in its record, as its link may be lost or another's.
+func (s *Store) findRecorded(name string) (*Container, error) {
+	all, err := s.List()
+	for _, c := range all {
+		if c.Name == name {
+			return c, c.damage
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, NotFoundError{name}
+}
+
+// findID returns the ID that something is, or is the name of, or begins. Without one it is the
+// name of no container, or of one whose link is lost.
 func (s *Store) findID(given string) (string, error) {
 	if !validName().MatchString(given + "-") { // one digit will do, of an ID
 		return "", NotFoundError{given}
@@ -252,7 +275,7 @@ func (s *Store) findID(given string) (string, error) {
 	}
 	switch len(found) {
 	case 0:
-		return "", NotFoundError{given}
+		return given, nil
 	case 1:
 		return found[0], nil
 	default:
@@ -281,10 +304,24 @@ var validName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 })
 
+// maxName is how many characters a name may have: it is a file's.
+const maxName = 255
+
 // CheckName refuses what cannot be a container's name. An empty one is replaced by Create.
 func CheckName(name string) error {
-	if name != "" && !validName().MatchString(name) {
-		return fmt.Errorf("invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	if name == "" {
+		return nil
+	}
+	return checkName("container", name, "")
+}
+
+// checkName refuses what cannot be the name of a thing, and says what else may have been meant.
+func checkName(thing, name, hint string) error {
+	if !validName().MatchString(name) {
+		return fmt.Errorf("invalid %s name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed%s", thing, name, hint)
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("invalid %s name (%.20s...): it has %d characters, and %d are allowed", thing, name, len(name), maxName)
 	}
 	return nil
 }
@@ -318,8 +355,8 @@ func (s *Store) linkName(c *Container, name string) error {
 	if owner != "" && !s.isAbandoned(name, owner) {
 		return fmt.Errorf(`conflict. The container name "/%s" is already in use by container "%s"`, name, owner)
 	}
-	if owner != "" {
-		err = os.Remove(link)
+	if link != "" {
+		err = os.RemoveAll(link)
 	}
 	link = c.place.nameLink(name)
 	if err == nil {
@@ -342,15 +379,30 @@ func (s *Store) lockNames() (*os.File, error) {
 	return lockDir(dir, 0)
 }
 
-// owner returns the ID that a name leads to, or "", and the link.
+// owner returns the ID that a name leads to, or "", and the link. In the place of the link there
+// may be something else, which leads nowhere.
 func (s *Store) owner(name string) (id, link string) {
 	for _, p := range s.places() {
 		link = p.nameLink(name)
-		if id, err := os.Readlink(link); err == nil {
+		id, err := os.Readlink(link)
+		if err == nil || errors.Is(err, unix.EINVAL) {
 			return id, link
 		}
 	}
 	return "", ""
+}
+
+// nameOf returns the name that leads to an ID, or "".
+func (s *Store) nameOf(id string) string {
+	for _, p := range s.places() {
+		entries, _ := os.ReadDir(p.nameLink("")) // none, before the first container
+		for _, entry := range entries {
+			if owner, err := os.Readlink(p.nameLink(entry.Name())); err == nil && owner == id {
+				return entry.Name()
+			}
+		}
+	}
+	return ""
 }
 
 // isAbandoned tells whether there is no container of this ID, nor one that is being made, or it
@@ -374,7 +426,7 @@ func (s *Store) dropName(c *Container) error {
 	if c.Name == "" || owner != c.ID {
 		return nil
 	}
-	if err := os.Remove(link); err != nil {
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("giving back the name: %w", err)
 	}
 	return nil
@@ -388,18 +440,15 @@ func (c *Container) Rename(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	lock, err := lockFile(c.path(lockName))
+	lock, err := c.lockRecord()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	old, err := c.store.read(c.ID)
-	if err != nil {
+	if err := c.refreshToChange(); err != nil {
 		return err
 	}
-	if old.Removing {
-		return fmt.Errorf("container %s is being removed", old.ID)
-	}
+	old := *c
 	if name == old.Name {
 		return errors.New("renaming a container with the same name as its current name")
 	}
@@ -407,11 +456,13 @@ func (c *Container) Rename(name string) error {
 		return err
 	}
 	fault.Point("rename-link")
-	*c = *old
 	c.Name = name
-	if err := c.save(c.Dir()); err != nil {
-		return err
+	if err := c.save(c.Dir(), c.durably()); err != nil {
+		return errors.Join(err, c.store.dropName(c))
 	}
 	fault.Point("rename-recorded")
-	return c.store.dropName(old)
+	if err := c.store.dropName(&old); err != nil {
+		return err
+	}
+	return record.SyncDirs(filepath.Dir(c.place.nameLink(name)))
 }

@@ -4,7 +4,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/record"
 	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
@@ -26,8 +26,14 @@ type Volume struct {
 	Version    int
 	Name       string
 	Created    time.Time
-	Mountpoint string `json:"-"` // on the host
+	Container  string `json:",omitempty"` // that it was made for, or empty: see Mount.Anonymous
+	Mountpoint string `json:"-"`          // on the host
+
+	damage error // why the record cannot be used, or nil
 }
+
+// Damage returns why the record of the volume cannot be used, or nil.
+func (v *Volume) Damage() error { return v.damage }
 
 // VolumeNotFoundError says that there is no volume of that name.
 type VolumeNotFoundError struct{ Name string }
@@ -76,16 +82,21 @@ func (s *Store) HoldVolumes() (release func(), err error) {
 	return func() { lock.Close() }, nil
 }
 
-// MakeVolume makes the volume of this name, or finds it. One that is made is filled by fill, if
-// that is not nil, before anybody sees it. The caller holds the volumes.
-func (s *Store) MakeVolume(name string, fill func(dir string) error) (*Volume, error) {
-	if !validName().MatchString(name) {
-		return nil, fmt.Errorf("invalid volume name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: a path of the host's must be absolute", name)
+// MakeVolume makes the volume of this name, or finds it. One that is made is for the container of an
+// ID alone, or for all if that is empty, and filled by fill, if that is not nil, before anybody sees
+// it. One whose record is damaged gets a new one: the data is all there. The caller holds the volumes.
+func (s *Store) MakeVolume(name, containerID string, fill func(dir string) error) (*Volume, error) {
+	if err := checkName("volume", name, ": a path of the host's must be absolute"); err != nil {
+		return nil, err
 	}
 	v, err := s.FindVolume(name)
-	if errors.As(err, &VolumeNotFoundError{}) {
-		v = &Volume{Version: version, Name: name, Created: time.Now().UTC(), Mountpoint: s.mountpoint(name)}
+	switch {
+	case errors.As(err, &VolumeNotFoundError{}):
+		v = &Volume{Version: version, Name: name, Created: time.Now().UTC(), Container: containerID, Mountpoint: s.mountpoint(name)}
 		err = s.makeVolume(v, fill)
+	case record.IsDamaged(err) && !record.IsNewer(err):
+		v.Version = version
+		err = errors.Join(os.MkdirAll(v.Mountpoint, 0o755), record.Write(s.volumeFile(name), v))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making volume %s: %w", name, err)
@@ -101,59 +112,65 @@ func (s *Store) makeVolume(v *Volume, fill func(dir string) error) error {
 		if err := fill(s.mountpoint(volumeMaking)); err != nil {
 			return err
 		}
+		if err := record.SyncTree(s.mountpoint(volumeMaking)); err != nil {
+			return err
+		}
 	}
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.volumeFile(volumeMaking), append(data, '\n'), 0o600); err != nil {
+	if err := record.Write(s.volumeFile(volumeMaking), v); err != nil {
 		return err
 	}
 	fault.Point("volume-made")
-	return os.Rename(s.volumeDir(volumeMaking), s.volumeDir(v.Name))
+	if err := os.Rename(s.volumeDir(volumeMaking), s.volumeDir(v.Name)); err != nil {
+		return err
+	}
+	return record.SyncDirs(s.volumes())
 }
 
 func (s *Store) mountpoint(name string) string { return filepath.Join(s.volumeDir(name), "data") }
 
-// FindVolume returns the volume of this name.
+// FindVolume returns the volume of this name. With an error that its record is damaged it also
+// returns the volume, as far as its directory tells.
 func (s *Store) FindVolume(name string) (*Volume, error) {
-	if !validName().MatchString(name) {
+	info, err := os.Stat(s.volumeDir(name))
+	if err != nil || !info.IsDir() || !validName().MatchString(name) {
 		return nil, VolumeNotFoundError{name}
 	}
+	v := &Volume{}
 	data, err := os.ReadFile(s.volumeFile(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, VolumeNotFoundError{name}
+		err = record.ErrMissing
 	}
-	v := &Volume{Mountpoint: s.mountpoint(name)}
 	if err == nil {
-		err = json.Unmarshal(data, v)
+		err = record.Parse(data, v, &v.Version, version)
 	}
-	if err == nil && v.Version > version {
-		err = fmt.Errorf("it is of version %d, and this program knows %d", v.Version, version)
+	if err == nil && v.Name != name {
+		err = fmt.Errorf("it is about another, %q", v.Name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the record of volume %s: %w", name, err)
+		next := fmt.Sprintf("%q writes a new one and keeps the data", "mydocker volume create "+name)
+		if record.IsNewer(err) {
+			next = fmt.Sprintf("%q removes it", "mydocker volume rm -f "+name)
+		}
+		v = &Volume{Name: name, Created: info.ModTime(), damage: &record.DamagedError{What: "volume " + name, Reason: err, Next: next}}
 	}
-	return v, nil
+	v.Mountpoint = s.mountpoint(name)
+	return v, v.damage
 }
 
-// Volumes returns all volumes, by name.
+// Volumes returns all volumes, by name, those with a damaged record among them.
 func (s *Store) Volumes() ([]*Volume, error) {
-	files, err := filepath.Glob(s.volumeFile("[^.]*"))
-	if err != nil {
+	entries, err := os.ReadDir(s.volumes())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("looking for volumes: %w", err)
 	}
 	var volumes []*Volume
-	var errs []error
-	for _, file := range files {
-		v, err := s.FindVolume(filepath.Base(filepath.Dir(file)))
-		if err == nil {
+	for _, entry := range entries {
+		if v, _ := s.FindVolume(entry.Name()); v != nil {
 			volumes = append(volumes, v)
 		}
-		errs = append(errs, err)
 	}
 	slices.SortFunc(volumes, func(a, b *Volume) int { return sortorder.NaturalCompare(a.Name, b.Name) })
-	return volumes, errors.Join(errs...)
+	return volumes, nil
 }
 
 // volumeUsers returns the IDs of the containers that have the volume, whether they run or not.
@@ -169,14 +186,15 @@ func (s *Store) volumeUsers(name string) ([]string, error) {
 	return users, err
 }
 
-// RemoveVolume removes a volume with all that is in it, unless a container has it.
-func (s *Store) RemoveVolume(name string) error {
+// RemoveVolume removes a volume with all that is in it, unless a container has it. One that a newer
+// mydocker has made is removed by force only.
+func (s *Store) RemoveVolume(name string, force bool) error {
 	release, err := s.HoldVolumes()
 	if err != nil {
 		return err
 	}
 	defer release()
-	if _, err := s.FindVolume(name); err != nil {
+	if _, err := s.FindVolume(name); err != nil && (!record.IsDamaged(err) || record.IsNewer(err) && !force) {
 		return err
 	}
 	users, err := s.volumeUsers(name)
@@ -203,7 +221,7 @@ func (c *Container) removeVolumes() error {
 		if !mount.Anonymous || mount.Name == "" {
 			continue
 		}
-		err := c.store.RemoveVolume(mount.Name)
+		err := c.store.RemoveVolume(mount.Name, false)
 		if err != nil && !errors.As(err, &VolumeNotFoundError{}) && !errors.As(err, &VolumeInUseError{}) {
 			return err
 		}
@@ -238,15 +256,16 @@ func (c *Container) copyOut(path, to string) error {
 }
 
 func (c *Container) makeMount(m *Mount) error {
+	owner := ""
 	if m.Anonymous {
-		m.Name = NewID()
+		m.Name, owner = NewID(), c.ID
 	}
 	if m.Name != "" {
 		fill := func(dir string) error { return c.copyOut(m.Target, dir) }
 		if m.NoCopy {
 			fill = nil
 		}
-		v, err := c.store.MakeVolume(m.Name, fill)
+		v, err := c.store.MakeVolume(m.Name, owner, fill)
 		if err == nil {
 			m.Source = v.Mountpoint
 		}

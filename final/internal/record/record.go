@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package record writes and reads the files that say what there is: containers, networks, volumes
 // and images, a file of JSON each.
 //
@@ -25,6 +27,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Write writes value as the record in file. When it returns nil, the record survives a power failure.
@@ -100,6 +104,16 @@ func Sync(path string) error {
 	return errors.Join(fsync(file), file.Close())
 }
 
+// SyncTree waits until the disk has everything below dir, and whatever else its file system has.
+// That takes one call, however many files there are: see syncfs(2).
+func SyncTree(dir string) error {
+	file, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(file.Fd())), file.Close())
+}
+
 // Steps that a test watches.
 var (
 	fsync  = (*os.File).Sync
@@ -133,15 +147,15 @@ func (e NewerError) Error() string {
 }
 
 // DamagedError says that the record of a thing cannot be used: it is damaged, missing, or newer
-// than this program. The thing can only be removed.
+// than this program.
 type DamagedError struct {
 	What   string // the thing, as in "network web"
 	Reason error
-	Remove string // the command line that removes it
+	Next   string // what to do about it, as in `"mydocker network rm web" removes it`
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("reading the record of %s: %v (%q removes it)", e.What, e.Reason, e.Remove)
+	return fmt.Sprintf("reading the record of %s: %v (%s)", e.What, e.Reason, e.Next)
 }
 
 func (e *DamagedError) Unwrap() error { return e.Reason }
@@ -149,8 +163,8 @@ func (e *DamagedError) Unwrap() error { return e.Reason }
 // ErrMissing is the reason if there is no record where one must be.
 var ErrMissing = errors.New("it is missing")
 
-// IsDamaged reports whether err says, among other things or alone, that a record cannot be used.
-func IsDamaged(err error) bool {
-	var damaged *DamagedError
-	return errors.As(err, &damaged)
-}
+// IsDamaged reports whether err says that a record cannot be used.
+func IsDamaged(err error) bool { return errors.As(err, new(*DamagedError)) }
+
+// IsNewer reports whether err says that a later version of this program wrote the record.
+func IsNewer(err error) bool { return errors.As(err, &NewerError{}) }

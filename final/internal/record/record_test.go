@@ -1,3 +1,5 @@
+//go:build linux
+
 package record
 
 import (
@@ -111,8 +113,8 @@ func TestParse(t *testing.T) {
 }
 
 func TestDamagedErrorSaysWhatToDo(t *testing.T) {
-	err := error(&DamagedError{What: "network web", Reason: NewerError{2, 1}, Remove: "mydocker network rm web"})
+	err := error(&DamagedError{What: "network web", Reason: NewerError{2, 1}, Next: `"mydocker network rm web" removes it`})
 	assert.EqualError(t, err, `reading the record of network web: it is of version 2, and this program knows 1 ("mydocker network rm web" removes it)`)
 	assert.True(t, IsDamaged(errors.Join(errors.New("other"), err)))
-	assert.ErrorAs(t, err, &NewerError{})
+	assert.True(t, IsNewer(err))
 }
