@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,16 +87,141 @@ func unpackNextToSecret(t *testing.T, archive []byte) error {
 func TestUnpackStaysInside(t *testing.T) {
 	for name, archive := range hostile(t) {
 		t.Run(name, func(t *testing.T) {
-			assert.Error(t, unpackNextToSecret(t, archive)) // its words are os.Root's, and differ
+			_ = unpackNextToSecret(t, archive) // links are followed inside; the kernel's "/.." is "/"
 		})
 	}
 	assert.NoFileExists(t, "/tmp/mydocker-escaped")
+	for _, name := range []string{"parent", "parent further on", "hard link", "time of a directory"} {
+		assert.ErrorContains(t, unpackNextToSecret(t, hostile(t)[name]), "escapes from the root", name)
+	}
 	t.Run("absolute names are inside", func(t *testing.T) {
 		assert.NoError(t, unpackNextToSecret(t, tarOf(t, file("/etc/passwd"), file("./etc/group"))))
 	})
 	t.Run("a link out may be there", func(t *testing.T) {
 		assert.NoError(t, unpackNextToSecret(t, tarOf(t, symlink("link", "../secret"), symlink("abs", "/etc/passwd"))))
 	})
+	t.Run("the root stays a directory", func(t *testing.T) {
+		assert.ErrorContains(t, unpackNextToSecret(t, tarOf(t, file("."))), "must be a directory")
+	})
+}
+
+// TestUnpackThroughLinks unpacks names that lead through symlinks of the archive itself.
+func TestUnpackThroughLinks(t *testing.T) {
+	dir := t.TempDir()
+	archive := tarOf(t,
+		symlink("lib", "/usr/lib"), file("lib/before"), // usr/lib is made for it
+		tar.Header{Typeflag: tar.TypeDir, Name: "usr/lib/", Mode: 0o750}, file("lib/one"),
+		symlink("usr/rel", "lib/../lib"), file("usr/rel/two"),
+		symlink("up", "../../../usr"), file("up/lib/three"),
+		symlink("new", "to/be/made"), file("new/four"),
+		hardLink("lib/five", "/lib/one"),
+	)
+	require.NoError(t, unpack(context.Background(), bytes.NewReader(archive), dir))
+	for _, name := range []string{"before", "one", "two", "three", "five"} {
+		assert.FileExists(t, filepath.Join(dir, "usr/lib", name))
+	}
+	assert.FileExists(t, filepath.Join(dir, "to/be/made/four"))
+	info, err := os.Stat(filepath.Join(dir, "usr/lib"))
+	require.NoError(t, err)
+	assert.Equal(t, os.ModeDir|0o750, info.Mode())
+
+	for name, archive := range map[string][]byte{
+		"a circle":     tarOf(t, symlink("a", "b"), symlink("b", "a"), file("a/f")),
+		"into itself":  tarOf(t, symlink("a", "a/a"), file("a/f")),
+		"back to here": tarOf(t, symlink("a", "x/../a"), file("a/f")),
+	} {
+		assert.ErrorIs(t, unpack(context.Background(), bytes.NewReader(archive), t.TempDir()), unix.ELOOP, name)
+	}
+}
+
+func TestUnpackHardLinks(t *testing.T) {
+	dir := t.TempDir()
+	archive := tarOf(t, hardLink("first", "file"), file("file"), hardLink("file", "file"), hardLink("second", "./file"))
+	require.NoError(t, unpack(context.Background(), bytes.NewReader(archive), dir))
+	var stat unix.Stat_t
+	require.NoError(t, unix.Stat(filepath.Join(dir, "first"), &stat))
+	assert.EqualValues(t, 3, stat.Nlink)
+	err := unpack(context.Background(), bytes.NewReader(tarOf(t, hardLink("a", "nowhere"))), t.TempDir())
+	assert.EqualError(t, err, "a: the archive has no nowhere to link to")
+}
+
+// TestUnpackModes checks that no mode depends on the umask.
+func TestUnpackModes(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077))
+	dir := t.TempDir()
+	require.NoError(t, unpack(context.Background(), bytes.NewReader(tarOf(t, file("a/b/file"))), dir))
+	for name, mode := range map[string]os.FileMode{".": 0o755, "a": 0o755, "a/b": 0o755, "a/b/file": 0o644} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		assert.Equal(t, mode, info.Mode().Perm(), name)
+	}
+}
+
+// TestUnpackTypes unpacks types of entries that only some programs write.
+func TestUnpackTypes(t *testing.T) {
+	dir := t.TempDir()
+	sparse := file("sparse")
+	sparse.Format = tar.FormatGNU
+	label := symlink("label", "")
+	archive := tarOf(t, file("contiguous"), file("directory"), sparse, label)
+	patch(archive, "contiguous", map[int]string{156: "7"})
+	patch(archive, "directory", map[int]string{156: "D"})
+	patch(archive, "label", map[int]string{156: "V"})
+	// The content is behind a hole of 1 MiB: see tar(5), "GNU tar archives".
+	patch(archive, "sparse", map[int]string{156: "S", 386: "00004000000\x0000000000007\x00", 483: "00004000007\x00"})
+	require.NoError(t, unpack(context.Background(), bytes.NewReader(archive), dir))
+
+	data, err := os.ReadFile(filepath.Join(dir, "contiguous"))
+	require.NoError(t, err)
+	assert.Equal(t, "content", string(data))
+	data, err = os.ReadFile(filepath.Join(dir, "sparse"))
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(append(make([]byte, 1<<20), "content"...), data))
+	assert.DirExists(t, filepath.Join(dir, "directory"))
+	_, err = os.Lstat(filepath.Join(dir, "label"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	patch(archive, "contiguous", map[int]string{156: "Z"})
+	err = unpack(context.Background(), bytes.NewReader(archive), t.TempDir())
+	assert.EqualError(t, err, "contiguous: unknown type 'Z' of file")
+}
+
+// patch changes fields in the header of an archive's entry, and its checksum.
+func patch(archive []byte, name string, fields map[int]string) {
+	header := archive[bytes.Index(archive, append([]byte(name), 0)):][:512]
+	const sumAt, sumSize = 148, 8
+	for at, field := range fields {
+		copy(header[at:], field)
+	}
+	copy(header[sumAt:], strings.Repeat(" ", sumSize))
+	sum := 0
+	for _, b := range header {
+		sum += int(b)
+	}
+	copy(header[sumAt:], fmt.Sprintf("%06o\x00", sum))
+}
+
+// TestUnpackXattrsOfOthers unpacks attributes that the file or the file system does not take.
+func TestUnpackXattrsOfOthers(t *testing.T) {
+	attributes := map[string]string{
+		"com.apple.provenance":   "a",
+		"com.apple.ResourceFork": strings.Repeat("a", 70<<10),
+		strings.Repeat("a", 300): "a",
+		"user.mine":              "a",
+	}
+	records := map[string]string{}
+	for key, value := range attributes {
+		records[xattrPrefix+key] = value
+	}
+	link, other := symlink("link", "nowhere"), file("file")
+	link.PAXRecords, other.PAXRecords = records, records
+	link.Format, other.Format = tar.FormatPAX, tar.FormatPAX
+	dir := t.TempDir()
+	require.NoError(t, unpack(context.Background(), bytes.NewReader(tarOf(t, link, other)), dir))
+	value := make([]byte, 16)
+	n, err := unix.Getxattr(filepath.Join(dir, "file"), "user.mine", value)
+	require.NoError(t, err)
+	assert.Equal(t, "a", string(value[:n]), "the others stay")
 }
 
 func FuzzUnpack(f *testing.F) {

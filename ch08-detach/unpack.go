@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,14 +22,17 @@ import (
 // unpack writes the files of a tar archive into dir, with owners, modes, times and extended
 // attributes. It never writes outside of dir, whatever names and links the archive holds.
 func unpack(ctx context.Context, archive io.Reader, dir string) error {
-	root, err := os.OpenRoot(dir)
+	root, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	if err := root.Chmod(0o755); err != nil { // whatever the umask is
+		return err
+	}
 
+	u := unpacker{root: int(root.Fd())}
 	reader := tar.NewReader(contextReader{ctx, archive})
-	var dirs []*tar.Header
 	for entries := 0; ; entries++ {
 		header, err := reader.Next()
 		if errors.Is(err, io.EOF) && entries == 0 {
@@ -40,26 +44,70 @@ func unpack(ctx context.Context, archive io.Reader, dir string) error {
 		if err != nil {
 			return fmt.Errorf("reading the archive: %w", err)
 		}
-		if err := unpackEntry(root, header, reader); err != nil {
+		header.Typeflag = fileType(header)
+		if err := u.unpackEntry(header, reader); err != nil {
 			return fmt.Errorf("%s: %w", header.Name, err)
 		}
-		if header.Typeflag == tar.TypeDir {
-			dirs = append(dirs, header)
+	}
+	return u.finish()
+}
+
+// unpacker is the state of unpack.
+type unpacker struct {
+	root    int           // the open directory that the archive is unpacked into
+	dirs    []*tar.Header // the directories so far
+	waiting []*tar.Header // hard links whose targets have not come yet
+}
+
+// finish makes the hard links that had to wait, and sets the times of the directories, which
+// changed with every file that was put into them.
+func (u *unpacker) finish() error {
+	waiting := u.waiting
+	u.waiting = nil
+	for _, header := range waiting {
+		if err := u.unpackEntry(header, nil); err != nil {
+			return fmt.Errorf("%s: %w", header.Name, err)
 		}
 	}
-	// What was put into a directory has changed its time.
-	for _, header := range slices.Backward(dirs) {
-		if err := inParent(root, header.Name, func(parent int, name string) error {
+	if len(u.waiting) > 0 {
+		return fmt.Errorf("%s: the archive has no %s to link to", u.waiting[0].Name, u.waiting[0].Linkname)
+	}
+	for _, header := range slices.Backward(u.dirs) {
+		err := u.inParent(header.Name, func(parent int, name string) error {
 			a, err := attributesOf(header)
 			if err != nil {
 				return err
 			}
 			return a.applyTime(parent, name)
-		}); err != nil {
+		})
+		// A later entry may have replaced the directory.
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			return fmt.Errorf("%s: %w", header.Name, err)
 		}
 	}
 	return nil
+}
+
+// Types of entries that GNU tar writes and archive/tar does not name.
+const (
+	typeGNUDumpDir = 'D' // a directory, with a list of its files for content
+	typeGNULabel   = 'V' // no file, but a name for the archive
+)
+
+// fileType returns the POSIX type of an entry's file. Old programs mark a directory only by the
+// slash at the end of its name.
+func fileType(header *tar.Header) byte {
+	switch header.Typeflag {
+	case tar.TypeReg:
+		if strings.HasSuffix(header.Name, "/") {
+			return tar.TypeDir
+		}
+	case tar.TypeGNUSparse, tar.TypeCont:
+		return tar.TypeReg
+	case typeGNUDumpDir:
+		return tar.TypeDir
+	}
+	return header.Typeflag
 }
 
 // contextReader is a reader that fails once its context has ended.
@@ -84,59 +132,138 @@ func inside(name string) (string, error) {
 	return name, nil
 }
 
-// inParent calls f with the open directory that the named file is in, and the rest of the
-// name. Opening it is the step that could be led astray, by a symlink or by "..", and
-// os.Root does not let itself.
-func inParent(root *os.Root, name string, f func(parent int, name string) error) error {
+// inParent calls f with the open directory that the named file is in, and the rest of the name.
+func (u *unpacker) inParent(name string, f func(parent int, name string) error) error {
 	name, err := inside(name)
 	if err != nil {
 		return err
 	}
-	parent, err := root.Open(path.Dir(name))
+	parent, err := u.openDir(path.Dir(name))
 	if err != nil {
 		return err
 	}
-	defer parent.Close()
-	return f(int(parent.Fd()), path.Base(name))
+	defer unix.Close(parent)
+	return f(parent, path.Base(name))
 }
 
-// unpackEntry writes one file. An earlier one of that name is replaced, as tar does, only
-// directories stay.
-func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
+// openDir opens a directory of the archive. The kernel follows symlinks and ".." as if the
+// archive's root were "/", so none leads outside. See openat2(2), RESOLVE_IN_ROOT.
+func (u *unpacker) openDir(name string) (fd int, err error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err = unix.Openat2(u.root, name, &how)
+		if !errors.Is(err, unix.EAGAIN) { // some process renamed a file while the kernel followed ".."
+			return fd, err
+		}
+	}
+}
+
+// maxLinks limits the symlinks on the way to a directory, as the kernel does: see
+// path_resolution(7).
+const maxLinks = 40
+
+// makeDir makes a directory that the archive has not described, and its parents. If a symlink
+// has its name, makeDir makes the directory that the link points to.
+func (u *unpacker) makeDir(name string, links int) error {
+	fd, err := u.openDir(name)
+	if err == nil {
+		return unix.Close(fd)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if links == 0 {
+		return unix.ELOOP
+	}
+	if err := u.makeDir(path.Dir(name), links); err != nil {
+		return err
+	}
+	var target string
+	err = u.inParent(name, func(parent int, name string) (err error) {
+		target, err = os.Readlink(procPath(parent, name))
+		return err
+	})
+	if err != nil { // it is no symlink: there is nothing of this name
+		return u.unpackEntry(&tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: time.Unix(0, 0)}, nil)
+	}
+	if !path.IsAbs(target) {
+		target = path.Join("/", path.Dir(name), target)
+	}
+	return u.makeDir(path.Clean(target), links-1)
+}
+
+// unpackEntry writes one file. As with tar, it replaces an earlier one of that name, and a
+// directory stays a directory.
+func (u *unpacker) unpackEntry(header *tar.Header, content io.Reader) error {
+	if header.Typeflag == tar.TypeXGlobalHeader || header.Typeflag == typeGNULabel {
+		return nil // they describe the archive
+	}
 	name, err := inside(header.Name)
 	if err != nil {
 		return err
 	}
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+	if name == "." && header.Typeflag != tar.TypeDir {
+		return errors.New("the root must be a directory")
+	}
+	if err := u.makeDir(path.Dir(name), maxLinks); err != nil {
 		return err
 	}
-	old, err := root.Lstat(name)
-	bothDirs := err == nil && old.IsDir() && header.Typeflag == tar.TypeDir
-	if err == nil && !bothDirs {
-		if err := root.RemoveAll(name); err != nil {
-			return err
+	return u.inParent(name, func(parent int, name string) error {
+		if header.Typeflag == tar.TypeLink {
+			return u.link(parent, name, header)
 		}
-	}
-	switch header.Typeflag {
-	case tar.TypeXGlobalHeader:
-		return nil // not a file: remarks about all that follow
-	case tar.TypeLink:
-		target, err := inside(header.Linkname)
+		a, err := attributesOf(header)
 		if err != nil {
 			return err
 		}
-		return root.Link(target, name)
-	}
-	a, err := attributesOf(header)
-	if err != nil {
-		return err
-	}
-	return inParent(root, header.Name, func(parent int, name string) error {
+		if err := makeRoom(parent, name, header); err != nil {
+			return err
+		}
 		if err := create(parent, name, header, content); err != nil {
 			return err
 		}
+		if header.Typeflag == tar.TypeDir {
+			u.dirs = append(u.dirs, header)
+		}
 		return a.apply(parent, name)
 	})
+}
+
+// makeRoom removes an earlier file of the entry's name, unless both are directories.
+func makeRoom(parent int, name string, header *tar.Header) error {
+	old, err := os.Lstat(procPath(parent, name))
+	if errors.Is(err, os.ErrNotExist) || err == nil && old.IsDir() && header.Typeflag == tar.TypeDir {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(procPath(parent, name))
+}
+
+// link gives a file one more name. If the archive has yet to bring the file, the link waits.
+func (u *unpacker) link(parent int, name string, header *tar.Header) error {
+	err := u.inParent(header.Linkname, func(dir int, target string) error {
+		file, err := os.Lstat(procPath(dir, target))
+		if err != nil {
+			return err
+		}
+		if old, err := os.Lstat(procPath(parent, name)); err == nil && os.SameFile(file, old) {
+			return nil // tar was given the file twice
+		}
+		if err := makeRoom(parent, name, header); err != nil {
+			return err
+		}
+		return unix.Linkat(dir, target, parent, name, 0)
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		u.waiting = append(u.waiting, header)
+		return nil
+	}
+	return err
 }
 
 // create makes a file of the entry's type in the directory parent.
@@ -221,6 +348,10 @@ func attributesOf(header *tar.Header) (attributes, error) {
 	return a, nil
 }
 
+// cannotKeep are the errors for an extended attribute that this file or its file system cannot
+// keep. macOS has attributes that Linux does not have, and larger ones. See setxattr(2).
+var cannotKeep = []error{unix.ENOTSUP, unix.EPERM, unix.E2BIG, unix.ERANGE}
+
 // apply gives the attributes to a file. The order matters: a change of owner takes away the
 // set-user-ID bit and the capabilities, and all of them change the times.
 func (a attributes) apply(parent int, name string) error {
@@ -233,7 +364,8 @@ func (a attributes) apply(parent int, name string) error {
 		}
 	}
 	for key, value := range a.xattrs {
-		if err := unix.Lsetxattr(procPath(parent, name), key, []byte(value), 0); err != nil {
+		err := unix.Lsetxattr(procPath(parent, name), key, []byte(value), 0)
+		if err != nil && !slices.Contains(cannotKeep, err) {
 			return fmt.Errorf("setting %s: %w", key, err)
 		}
 	}

@@ -66,10 +66,10 @@ func (s *Store) Import(ctx context.Context, archive io.Reader, ref string, chang
 	if message == "" {
 		message = "Imported from -"
 	}
-	return s.importAt(ctx, time.Now(), archive, ref, changes, message)
+	return s.importAt(ctx, time.Now(), archive, true, ref, changes, message)
 }
 
-func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Reader, ref string, changes []string, message string) (*Image, error) {
+func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Reader, mayBeEmpty bool, ref string, changes []string, message string) (*Image, error) {
 	created = created.UTC()
 	image := oci.Image{
 		Created:  &created,
@@ -94,7 +94,7 @@ func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Read
 			return layerRecord{}, err
 		}
 		defer stream.Close()
-		if _, err := unpack(ctx, stream, files); err != nil {
+		if _, err := unpack(ctx, stream, files); err != nil && !(mayBeEmpty && errors.Is(err, errEmpty)) {
 			return layerRecord{}, err
 		}
 		return packLayer(ctx, files, "")
@@ -154,7 +154,7 @@ func (s *Store) importArchive(ctx context.Context, r reference) (oci.Digest, err
 	if err != nil {
 		return "", fmt.Errorf("opening image %s: %w", r.repository, err)
 	}
-	image, err := s.importAt(ctx, info.ModTime(), bufio.NewReaderSize(file, 1<<20), r.name(), nil, "Imported from "+filepath.Base(file.Name()))
+	image, err := s.importAt(ctx, info.ModTime(), bufio.NewReaderSize(file, 1<<20), false, r.name(), nil, "Imported from "+filepath.Base(file.Name()))
 	if err != nil {
 		return "", fmt.Errorf("unpacking image %s: %w", r.repository, err)
 	}

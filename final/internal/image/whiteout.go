@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,24 +29,45 @@ func isOverlays(xattr string) bool {
 	return strings.HasPrefix(xattr, "trusted.overlay.") || strings.HasPrefix(xattr, "user.overlay.")
 }
 
-func isWhiteout(info os.FileInfo) bool {
-	stat, known := info.Sys().(*syscall.Stat_t)
-	return known && info.Mode()&os.ModeCharDevice != 0 && stat.Rdev == 0
+// isDeleted reports whether a name is a whiteout on the disk.
+func isDeleted(parent int, name string) bool {
+	var stat unix.Stat_t
+	err := unix.Fstatat(parent, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && stat.Mode&unix.S_IFMT == unix.S_IFCHR && stat.Rdev == 0
+}
+
+// Layers that docker made on aufs have aufs's own files at the top, all named .wh..wh.*. Hard links
+// of the layer may lead to those in .wh..wh.plnk, so they are unpacked first and removed at the end.
+const aufsPrefix = whiteoutPrefix + whiteoutPrefix
+
+func isAufs(name string) bool {
+	return strings.HasPrefix(name, aufsPrefix) && name != whiteoutPrefix+opaqueName
+}
+
+func (u *unpacker) removeAufs() error {
+	top := procPath(u.root, ".")
+	entries, err := os.ReadDir(top)
+	for _, entry := range entries {
+		if isAufs(entry.Name()) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(top, entry.Name())))
+		}
+	}
+	return err
 }
 
 // unpackWhiteout writes down in the directory dir that a file of the layers below is deleted.
 // The order does not matter: what the layer itself has of that name, it has.
-func unpackWhiteout(root *os.Root, dir, deleted string) error {
+func (u *unpacker) unpackWhiteout(dir, deleted string) error {
 	if deleted == opaqueName {
-		return inParent(root, dir, setOpaque)
+		return u.inParent(dir, setOpaque)
 	}
 	if strings.HasPrefix(deleted, whiteoutPrefix) {
-		return nil // .wh..wh.plnk and its like were for aufs
+		return nil // aufs kept its files at the top only
 	}
 	if deleted == "" || deleted == "." || deleted == ".." {
 		return errors.New("a whiteout has to name a file")
 	}
-	return inParent(root, path.Join(dir, deleted), func(parent int, name string) error {
+	return u.inParent(path.Join(dir, deleted), func(parent int, name string) error {
 		err := unix.Mknodat(parent, name, unix.S_IFCHR, 0)
 		if !errors.Is(err, unix.EEXIST) {
 			return err
