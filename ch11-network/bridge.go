@@ -67,6 +67,19 @@ func (n *network) makeBridge() error {
 	return nil
 }
 
+// forbidIPv6 switches IPv6 off on an interface of the host that containers send to. A container
+// could otherwise announce itself as a router, and the host would send its packets there: see
+// CVE-2020-13401. The interface must still be down, so that nothing arrives before.
+func forbidIPv6(link string) error {
+	for _, setting := range [][2]string{{"accept_ra", "0"}, {"autoconf", "0"}, {"disable_ipv6", "1"}} {
+		err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/"+setting[0], []byte(setting[1]), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6 has no such file
+			return fmt.Errorf("switching IPv6 off on %s: %w", link, err)
+		}
+	}
+	return nil
+}
+
 func (n *network) removeBridge() error {
 	link, err := netlink.LinkByName(n.bridge())
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -106,13 +119,22 @@ func (c *container) attach(pid int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = vethName(c.ID)
 	attrs.MasterIndex = bridge.Attrs().Index
-	attrs.Flags = net.FlagUp
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName = "eth0"
 	veth.PeerNamespace = netlink.NsPid(pid)
 	veth.PeerHardwareAddr = hardwareAddr(c.Endpoint.Address)
-	if err := netlink.LinkAdd(veth); err != nil {
+	err = netlink.LinkAdd(veth)
+	if errors.Is(err, unix.EXFULL) {
+		return fmt.Errorf("network %s is full: a bridge has at most 1023 ports (make another network: mydocker network create NAME)", n.Name)
+	}
+	if err != nil {
 		return fmt.Errorf("making the veth: %w", err)
+	}
+	if err := forbidIPv6(attrs.Name); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("switching the veth on: %w", err)
 	}
 	return c.allowHairpin(veth)
 }

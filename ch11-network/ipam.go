@@ -64,11 +64,14 @@ func parseSubnet(text string) (netip.Prefix, error) {
 
 // freeSubnet returns the first part of the pool that nobody uses.
 func freeSubnet() (netip.Prefix, error) {
+	taken, err := (&network{}).takenByOthers()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
 	for addr := pool.Addr(); pool.Contains(addr); {
-		n := network{Subnet: netip.PrefixFrom(addr, poolBits)}
-		err := n.checkSubnet()
-		if err == nil || !errors.As(err, &overlapError{}) {
-			return n.Subnet, err
+		subnet := netip.PrefixFrom(addr, poolBits)
+		if findOverlap(subnet, taken) == nil {
+			return subnet, nil
 		}
 		bytes := addr.As4()
 		if bytes[2]++; bytes[2] == 0 {
@@ -79,31 +82,47 @@ func freeSubnet() (netip.Prefix, error) {
 	return netip.Prefix{}, fmt.Errorf("no subnet is free in %s: give one with --subnet", pool)
 }
 
-// overlapError says whose addresses a subnet would take.
-type overlapError struct {
+// checkSubnet refuses the addresses of another network, and those that the host has a route
+// to: it would not reach them any more.
+func (n *network) checkSubnet() error {
+	taken, err := n.takenByOthers()
+	if err != nil {
+		return err
+	}
+	return findOverlap(n.Subnet, taken)
+}
+
+// taken is a range of addresses that a network cannot have, and who has it.
+type taken struct {
 	subnet netip.Prefix
 	owner  string
 }
 
-func (e overlapError) Error() string {
-	return fmt.Sprintf("invalid pool request: subnet %s overlaps with %s", e.subnet, e.owner)
+// findOverlap returns an error if the subnet has addresses of one that is taken.
+func findOverlap(subnet netip.Prefix, all []taken) error {
+	for _, t := range all {
+		if t.subnet.Overlaps(subnet) {
+			return fmt.Errorf("invalid pool request: subnet %s overlaps with %s", subnet, t.owner)
+		}
+	}
+	return nil
 }
 
-// checkSubnet refuses the addresses of another network, and those that the host has a route
-// to: it would not reach them any more.
-func (n *network) checkSubnet() error {
+// takenByOthers returns the addresses of all other networks, and those that the host has a
+// route to.
+func (n *network) takenByOthers() (all []taken, err error) {
 	networks, err := readNetworks()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, other := range networks {
-		if other.Name != n.Name && other.Subnet.Overlaps(n.Subnet) {
-			return overlapError{n.Subnet, fmt.Sprintf("network %s (%s)", other.Name, other.Subnet)}
+		if other.Name != n.Name {
+			all = append(all, taken{other.Subnet, fmt.Sprintf("network %s (%s)", other.Name, other.Subnet)})
 		}
 	}
 	routes, err := netlink.RouteList(nil, unix.AF_INET)
 	if err != nil {
-		return fmt.Errorf("listing the host's routes: %w", err)
+		return nil, fmt.Errorf("listing the host's routes: %w", err)
 	}
 	ours, _ := net.InterfaceByName(n.bridge()) // left over, or none
 	for _, route := range routes {
@@ -112,11 +131,12 @@ func (n *network) checkSubnet() error {
 		}
 		ip, _ := netip.AddrFromSlice(route.Dst.IP.To4())
 		bits, _ := route.Dst.Mask.Size()
-		if to := netip.PrefixFrom(ip, bits); bits > 0 && to.Overlaps(n.Subnet) {
-			return overlapError{n.Subnet, fmt.Sprintf("the host's route to %s", to)}
+		if bits > 0 {
+			to := netip.PrefixFrom(ip, bits)
+			all = append(all, taken{to, fmt.Sprintf("the host's route to %s", to)})
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // ipNet is a prefix as netlink wants it.
@@ -163,7 +183,7 @@ func (n *network) leaseFile(addr netip.Addr) string {
 	return filepath.Join(n.leases(), addr.String())
 }
 
-var errNoAddress = errors.New("no address is left")
+var errNoAddress = errors.New("no address is left (make a larger network: mydocker network create --subnet 10.90.0.0/16 NAME)")
 
 // lease returns an address that is the container's alone. When there is none left, those of
 // containers that are dead are taken back.

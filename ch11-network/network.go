@@ -157,6 +157,9 @@ func (n *network) up() error {
 	if err := n.makeBridge(); err != nil {
 		return err
 	}
+	if err := forbidIPv6(n.bridge()); err != nil {
+		return err
+	}
 	if err := n.addGateway(); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func TestLeasesOfASmallNetwork(t *testing.T) {
 	assert.Equal(t, "10.1.2.6", addr.String(), ".4 is the network's, .5 the gateway's and .7 for broadcasts")
 	assert.Equal(t, addr, n.leaseOf("alive"))
 	_, err = n.lease("other")
-	assert.EqualError(t, err, "leasing an address on network net (10.1.2.4/30): no address is left")
+	assert.EqualError(t, err, "leasing an address on network net (10.1.2.4/30): no address is left (make a larger network: mydocker network create --subnet 10.90.0.0/16 NAME)")
 	require.NoError(t, n.release(addr))
 	addr, err = n.lease("dead")
 	require.NoError(t, err)

@@ -4,11 +4,13 @@ package testkit
 
 import (
 	"bufio"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,4 +117,24 @@ func fatal(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// advertise tells all neighbours behind eth0, once, that the way to everywhere leads through us:
+// an IPv6 router advertisement. See RFC 4861, section 4.2.
+func advertise() {
+	eth0, err := net.InterfaceByName("eth0")
+	fatal(err)
+	frame := slices.Concat[[]byte](
+		[]byte{0x33, 0x33, 0, 0, 0, 1}, []byte(eth0.HardwareAddr), []byte{0x86, 0xdd}, // Ethernet: to all, IPv6
+		[]byte{0x60, 0, 0, 0, 0, 16, 58, 255},          // IPv6: 16 bytes of ICMPv6, hop limit 255
+		net.ParseIP("fe80::1"), net.ParseIP("ff02::1"), // from, to all nodes
+		[]byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0}) // a router, for 1800 seconds
+	sum := uint32(58 + 16) // of the pseudo-header, the addresses and the message
+	for i := 22; i < len(frame); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(frame[i:]))
+	}
+	binary.BigEndian.PutUint16(frame[56:], ^uint16(sum+sum>>16))
+	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	fatal(err)
+	fatal(unix.Sendto(socket, frame, 0, &unix.SockaddrLinklayer{Ifindex: eth0.Index}))
 }

@@ -20,13 +20,14 @@ import (
 // mydocker: the test binary answers to that name too.
 func Main(m *testing.M, main func()) {
 	programs := map[string]func(){
-		"mydocker": main,
-		"run":      func() { runProgram(main) },
-		"running":  printRunning,
-		"outside":  outside,
-		"serve":    serve,
-		"ask":      ask,
-		"speed":    speed,
+		"mydocker":  main,
+		"run":       func() { runProgram(main) },
+		"running":   printRunning,
+		"outside":   outside,
+		"serve":     serve,
+		"ask":       ask,
+		"advertise": advertise,
+		"speed":     speed,
 	}
 	if programs[filepath.Base(os.Args[0])] == nil && os.Geteuid() == 0 {
 		enterSandbox() // returns in the sandbox

@@ -67,6 +67,19 @@ func (n *Network) makeBridge() error {
 	return nil
 }
 
+// forbidIPv6 switches IPv6 off on an interface of the host that containers send to. A container
+// could otherwise announce itself as a router, and the host would send its packets there: see
+// CVE-2020-13401. The interface must still be down, so that nothing arrives before.
+func forbidIPv6(link string) error {
+	for _, setting := range [][2]string{{"accept_ra", "0"}, {"autoconf", "0"}, {"disable_ipv6", "1"}} {
+		err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/"+setting[0], []byte(setting[1]), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6 has no such file
+			return fmt.Errorf("switching IPv6 off on %s: %w", link, err)
+		}
+	}
+	return nil
+}
+
 func (n *Network) removeBridge() error {
 	link, err := netlink.LinkByName(n.bridge())
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -101,7 +114,6 @@ func (e *Endpoint) makeVeth(pid int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = vethName(e.ContainerID)
 	attrs.MasterIndex = bridge.Attrs().Index
-	attrs.Flags = net.FlagUp
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName = "eth0"
 	veth.PeerNamespace = netlink.NsPid(pid)
@@ -113,8 +125,17 @@ func (e *Endpoint) makeVeth(pid int) error {
 		}
 		err = netlink.LinkAdd(veth)
 	}
+	if errors.Is(err, unix.EXFULL) {
+		return fmt.Errorf("network %s is full: a bridge has at most 1023 ports (make another network: mydocker network create NAME)", e.Network)
+	}
 	if err != nil {
 		return fmt.Errorf("making the veth: %w", err)
+	}
+	if err := forbidIPv6(attrs.Name); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("switching the veth on: %w", err)
 	}
 	return e.allowHairpin(veth)
 }

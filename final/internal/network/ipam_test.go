@@ -41,7 +41,7 @@ func TestLeasesOfASmallNetwork(t *testing.T) {
 	require.NoError(t, n.lease(holder))
 	assert.Equal(t, "10.1.2.6", holder.Address.String(), ".4 is the network's, .5 the gateway's and .7 for broadcasts")
 	other := &Endpoint{ContainerID: "other"}
-	assert.EqualError(t, n.lease(other), "leasing an address on network net (10.1.2.4/30): no address is left")
+	assert.EqualError(t, n.lease(other), "leasing an address on network net (10.1.2.4/30): no address is left (make a larger network: mydocker network create --subnet 10.90.0.0/16 NAME)")
 	assert.False(t, other.Address.IsValid())
 
 	held, err := n.readLease(holder.Address)

@@ -98,7 +98,11 @@ func (n *Network) openFirewall() error {
 	if err != nil {
 		return err
 	}
-	return runNFT(firewall + n.elements("add") + n.store.allElements() + ruleset.closeForward() + ruleset.openForward())
+	script := firewall + n.elements("add")
+	if !ruleset.hasTable() { // new, or flushed: the table has none of the other networks
+		script += n.store.allElements()
+	}
+	return runNFT(script + ruleset.closeForward() + ruleset.openForward())
 }
 
 // allElements returns commands that add what belongs into the sets and maps by now.

@@ -121,6 +121,9 @@ func (n *Network) up() error {
 		return err
 	}
 	fault.Point("network-bridge")
+	if err := forbidIPv6(n.bridge()); err != nil {
+		return err
+	}
 	if err := n.addGateway(); err != nil {
 		return err
 	}
