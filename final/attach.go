@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,8 +96,13 @@ func stayAttached(c *container.Container, attached *shim.Attached, in *os.File) 
 	if err != nil {
 		return err
 	}
-	if _, err := c.Wait(); err != nil && !errors.As(err, &container.NotFoundError{}) { // which it is with --rm
+	status, err := c.Wait()
+	if err != nil && !errors.As(err, &container.NotFoundError{}) { // which it is with --rm
 		return err
+	}
+	if !attached.Ended {
+		return exitError{status: cmp.Or(status, statusFailed), err: fmt.Errorf(
+			"the shim has hung up, and some of the output may be missing here: see mydocker logs %s", c.Name)}
 	}
 	return exitWith(attached.Status, nil)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/container"
 	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
+	"github.com/lixd/mydocker/final/internal/shim"
 )
 
 // execOptions is what the command line of exec asks for.
@@ -71,11 +72,9 @@ func (o *execOptions) execute(c *container.Container, args []string, signals <-c
 		Env:      c.ExecEnv(home, o.terminal, o.env),
 		Outlives: o.detach,
 	}
-	if !o.detach {
-		command.Stdout, command.Stderr = os.Stdout, os.Stderr
-	}
-	if o.interactive {
-		command.Stdin = os.Stdin
+	relay, err := o.relay(command)
+	if err != nil {
+		return err
 	}
 	process, err := c.Exec(command)
 	if err != nil {
@@ -92,8 +91,26 @@ func (o *execOptions) execute(c *container.Container, args []string, signals <-c
 			_ = process.Signal(sig.(unix.Signal)) // it may just have ended
 		}
 	}()
-	status, err := process.Wait()
-	return exitWith(status, err)
+	status, waitErr := process.Wait()
+	status, err = relay.Finish(status)
+	return exitWith(status, errors.Join(waitErr, err))
+}
+
+// relay gives the command our standard files, or what stands for them.
+func (o *execOptions) relay(command *containerruntime.Command) (*shim.Relay, error) {
+	if o.detach || o.terminal {
+		return nil, nil
+	}
+	var stdin *os.File
+	if o.interactive {
+		stdin = os.Stdin
+	}
+	relay, err := shim.NewRelay(stdin, os.Stdout, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	command.Stdin, command.Stdout, command.Stderr = relay.Stdin, relay.Stdout, relay.Stderr
+	return relay, relay.Chown(command.User)
 }
 
 // execError has an error of the command exit as that of run does, and all others with 1.

@@ -27,7 +27,7 @@ import (
 // Attendance is how somebody waits for a container: who gets what it writes, and who is told
 // that it runs.
 type Attendance struct {
-	Direct  bool                    // the container writes to our stdout and stderr itself, and no log is kept
+	Direct  bool                    // what the container writes goes to our stdout and stderr, and no log is kept
 	Tee     bool                    // what it writes goes to its log and to our stdout and stderr
 	Stdin   *os.File                // what it reads, or nil
 	Conn    *net.UnixConn           // somebody who is attached from the beginning, or nil
@@ -39,15 +39,34 @@ type Attendance struct {
 // It returns the command's exit status, or a runtime.Error if it could not be started. The caller
 // is the container's parent: it runs as long as the calling thread does.
 func (c *Container) Run(a Attendance) (int, error) {
-	started := false
-	status, err := c.run(a, &started)
-	if err != nil && !started && !errors.As(err, new(*runtime.Error)) {
+	started, out := false, &delivery{}
+	status, err := c.run(a, out, &started)
+	if started {
+		status, finishErr := out.finish(status)
+		return status, errors.Join(err, finishErr)
+	}
+	if err != nil && !errors.As(err, new(*runtime.Error)) {
 		err = &runtime.Error{Status: runtime.StatusFailed, Err: err}
 	}
 	return status, err
 }
 
-func (c *Container) run(a Attendance, started *bool) (status int, err error) {
+// delivery is who hands on what the container writes.
+type delivery struct {
+	streams *shim.Streams // nil if no log is kept
+	relay   *shim.Relay   // of our files, nil if the container has none of them
+}
+
+// finish returns when what the container has written is where it belongs, with the status to exit
+// with. A reader may take its time, so the end is recorded before.
+func (d *delivery) finish(status int) (int, error) {
+	if d.streams != nil {
+		return d.streams.Close()
+	}
+	return d.relay.Finish(status)
+}
+
+func (c *Container) run(a Attendance, out *delivery, started *bool) (status int, err error) {
 	own, err := c.takeOver(time.Second) // from who looks at it, or dies with a mydocker that was killed
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -72,7 +91,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 		return 0, err
 	}
 	defer undo(&err, func() error { return c.hasEnded(*started, status, err) })
-	streams, spec, err := c.prepare(a)
+	spec, err := c.prepare(a, out)
 	if err != nil {
 		return 0, err
 	}
@@ -116,7 +135,7 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	*started = true
 	go c.syncRecord()
 	if process.Terminal != nil {
-		streams.Terminal(process.Terminal)
+		out.streams.Terminal(process.Terminal)
 	}
 	fault.Point("run-recorded")
 	if a.Started != nil {
@@ -127,8 +146,8 @@ func (c *Container) run(a Attendance, started *bool) (status int, err error) {
 	status, err = process.Wait()
 	fault.Point("run-ended")
 	err = c.explain(err, group)
-	if streams != nil {
-		err = errors.Join(err, streams.Finish(status))
+	if out.streams != nil {
+		err = errors.Join(err, out.streams.Finish(status))
 	}
 	return status, err
 }
@@ -148,30 +167,35 @@ func (c *Container) removeIfAsked() error {
 }
 
 // prepare opens the container's streams, and says what is to be started.
-func (c *Container) prepare(a Attendance) (_ *shim.Streams, _ *runtime.Spec, err error) {
+func (c *Container) prepare(a Attendance, out *delivery) (*runtime.Spec, error) {
 	spec, err := c.spec()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	spec.Stdin = a.Stdin
+	files := [3]*os.File{a.Stdin, nil, nil}
 	if a.Direct {
-		spec.Stdout, spec.Stderr = os.Stdout, os.Stderr
-		return nil, spec, nil
+		files[1], files[2] = os.Stdout, os.Stderr
 	}
-	streams, err := shim.NewStreams(c.LogPath())
-	if err != nil {
-		return nil, nil, err
+	if out.relay, err = shim.NewRelay(files[0], files[1], files[2]); err != nil {
+		return nil, err
+	}
+	spec.Stdin, spec.Stdout, spec.Stderr = out.relay.Stdin, out.relay.Stdout, out.relay.Stderr
+	if err := out.relay.Chown(spec.User); err != nil || a.Direct {
+		return spec, err
+	}
+	if out.streams, err = shim.NewStreams(c.LogPath()); err != nil {
+		return nil, err
 	}
 	if a.Tee {
-		streams.Tee(os.Stdout, os.Stderr)
+		out.streams.Tee(os.Stdout, os.Stderr)
 	}
-	if err := streams.Listen(c.Dir()); err != nil {
-		return nil, nil, err
+	if err := out.streams.Listen(c.Dir()); err != nil {
+		return nil, err
 	}
 	if !c.Config.Terminal {
-		files, err := streams.Pipes(c.Config.Interactive && a.Stdin == nil)
+		files, err := out.streams.Pipes(c.Config.Interactive && a.Stdin == nil, spec.User)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if a.Stdin == nil {
 			spec.Stdin = files[0]
@@ -179,9 +203,9 @@ func (c *Container) prepare(a Attendance) (_ *shim.Streams, _ *runtime.Spec, err
 		spec.Stdout, spec.Stderr = files[1], files[2]
 	}
 	if a.Conn != nil {
-		streams.Serve(a.Conn, true)
+		out.streams.Serve(a.Conn, true)
 	}
-	return streams, spec, nil
+	return spec, nil
 }
 
 // spec says what the runtime is to start.

@@ -45,15 +45,17 @@ func Dial(dir string) (*Attached, error) {
 // write to type: so it can stand for the container's terminal.
 type Attached struct {
 	net.Conn        // no more than that, or io.Copy would find ways past our Write
-	Status   int    // of the container, when it has ended
+	Ended    bool   // the container, and we have all that it has written
+	Status   int    // of the container then
 	rest     []byte // of a frame
 }
 
-// next returns what the container writes to one of its streams, or io.EOF when it has ended.
+// next returns what the container writes to one of its streams, or io.EOF when it has ended, or
+// its shim has.
 func (a *Attached) next() (kind byte, data []byte, err error) {
 	kind, data, err = readFrame(a.Conn)
 	if kind == ended && len(data) == 1 {
-		a.Status = int(data[0])
+		a.Ended, a.Status = true, int(data[0])
 		return 0, nil, io.EOF
 	}
 	if isEnd(err) {

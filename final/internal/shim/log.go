@@ -23,7 +23,7 @@ type Log struct {
 
 // OpenLog opens a log to go on where it ends, or makes one.
 func OpenLog(path string) (*Log, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
@@ -35,13 +35,12 @@ func OpenLog(path string) (*Log, error) {
 	return &Log{file: file, size: info.Size()}, nil
 }
 
-// Close closes the log, and returns how much of it was lost, if anything was.
-func (l *Log) Close() error {
-	err := l.file.Close()
+// loss returns an error if some of the log was lost.
+func (l *Log) loss() error {
 	if l.lost > 0 {
 		return fmt.Errorf("%d bytes of the log were lost: %w", l.lost, l.lostFor)
 	}
-	return err
+	return nil
 }
 
 // maxText is how many bytes of a line an entry holds. A longer line has several entries.

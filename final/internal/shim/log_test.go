@@ -20,7 +20,7 @@ func TestFullDiskCostsWholeEntries(t *testing.T) {
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &old))
 	log, err := OpenLog(filepath.Join(t.TempDir(), "log.json"))
 	require.NoError(t, err)
-	defer log.Close()
+	defer log.file.Close()
 	lines := func(text string) []byte {
 		entries, _ := addLines(nil, []byte(text), "stdout", true)
 		return entries

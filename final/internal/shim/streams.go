@@ -10,28 +10,31 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
 // Streams are a container's stdin, stdout and stderr, or its terminal, on our side: what it
-// writes goes to the log and to all who are attached, and what they type to it.
+// writes goes to the log and to all clients, and what they type goes to the container.
 type Streams struct {
 	log      *Log
 	inner    []*os.File // the container's ends, closed when it has its own
 	stdin    *os.File   // our ends: nil without -i
 	terminal *os.File   // nil without -t
+	outputs  []*output
 	copying  sync.WaitGroup
 	listener *net.UnixListener
+	serving  sync.WaitGroup // the clients
 
 	mu      sync.Mutex
 	clients map[*client]bool
-}
-
-// client is who gets what the container writes.
-type client struct {
-	write func(stream byte, data []byte) error
-	close func()
+	pending [stderr + 1][]byte // of each stream the line that has begun: clients have it, the log does not
+	ended   bool               // the container, and so the log
+	status  int                // its exit status then
+	err     error              // why this process was not given all, as a client
 }
 
 // The streams by number, which are the kinds of frames: see writeFrame.
@@ -55,13 +58,13 @@ func NewStreams(path string) (*Streams, error) {
 	return &Streams{log: log, clients: map[*client]bool{}}, nil
 }
 
-// pipeSize is how much the container may write before it has to wait for us, if we may have as
-// much: enough not to, as long as we are no slower on the average.
+// pipeSize is a pipe's capacity in bytes. A larger pipe absorbs bursts of output.
 const pipeSize = 1 << 20
 
 // Pipes makes the pipes of a container without a terminal, and returns the container's ends.
-// Stdin is one only if somebody may type; else it is nil.
-func (s *Streams) Pipes(interactive bool) (files [3]*os.File, err error) {
+// Stdin is one only if a client may type; else it is nil. The pipes belong to the user that the
+// container runs as, who can then open them anew as /dev/stdin, /dev/stdout and /dev/stderr.
+func (s *Streams) Pipes(interactive bool, user runtime.User) (files [3]*os.File, err error) {
 	for i := range files {
 		if i == stdin && !interactive {
 			continue
@@ -70,92 +73,64 @@ func (s *Streams) Pipes(interactive bool) (files [3]*os.File, err error) {
 		if err != nil {
 			return files, fmt.Errorf("making the container's pipes: %w", err)
 		}
-		_, _ = unix.FcntlInt(writer.Fd(), unix.F_SETPIPE_SZ, pipeSize) // if we may not, it has the usual 64 KB
+		_, _ = unix.FcntlInt(writer.Fd(), unix.F_SETPIPE_SZ, pipeSize) // optional: else it has the usual 64 KB
 		if i == stdin {
 			files[i], s.stdin = reader, writer
 		} else {
 			files[i] = writer
-			s.copying.Go(func() { s.copy(byte(i), reader) })
+			s.copy(byte(i), reader)
 		}
 		s.inner = append(s.inner, files[i])
 	}
-	return files, nil
+	return files, chown(s.inner, user)
 }
 
-// Terminal has the streams be those of a terminal, which is our side of it.
+// Terminal makes the streams those of a terminal, which is our side of it.
 func (s *Streams) Terminal(terminal *os.File) {
 	s.stdin, s.terminal = terminal, terminal
-	s.copying.Go(func() { s.copy(stdout, terminal) })
+	s.copy(stdout, terminal)
 }
 
-// Tee has what the container writes go to these files as well.
-func (s *Streams) Tee(out, err *os.File) {
-	files := [...]*os.File{stdout: out, stderr: err}
-	s.add(&client{
-		write: func(stream byte, data []byte) error {
-			if stream == ended {
-				return nil // it is we
-			}
-			_, err := files[stream].Write(data)
-			return err
-		},
-		close: func() {},
-	})
+// copy hands on what the container writes to one of its streams.
+func (s *Streams) copy(stream byte, file *os.File) {
+	from := &output{file: file}
+	s.outputs = append(s.outputs, from)
+	s.copying.Go(func() { s.copyFrom(stream, from) })
 }
 
-func (s *Streams) add(c *client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.clients[c] = true
-}
-
-func (s *Streams) drop(c *client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.clients[c] {
-		delete(s.clients, c)
-		c.close()
-	}
-}
-
-// copy hands on what the container writes. What is there at one time goes on at once: a lone
-// line is not kept back, and a flood of them costs few writes. Whatever becomes of the log, the
-// reading goes on: the container must not have to wait, nor be killed by SIGPIPE.
-func (s *Streams) copy(stream byte, from *os.File) {
+// copyFrom hands on at once what is there at one time: a lone line is not kept back, and a flood of
+// them costs few writes. It waits for no client, and goes on when the log fails: the container
+// must not have to wait, nor be killed by SIGPIPE.
+func (s *Streams) copyFrom(stream byte, from io.Reader) {
 	text := make([]byte, maxText)
 	var entries []byte
 	begun := 0 // bytes of a line whose end is still to come
 	for {
 		n, err := from.Read(text[begun:])
-		s.broadcast(stream, text[begun:begun+n])
 		var rest []byte
 		entries, rest = addLines(entries[:0], text[:begun+n], streamNames[stream], err != nil)
+		s.mu.Lock()
+		for c := range s.clients {
+			s.put(c, stream, text[begun:begun+n])
+		}
 		s.log.write(entries)
 		begun = copy(text, rest)
-		if err != nil { // the end, which for a terminal is EIO
+		s.pending[stream] = text[:begun]
+		s.mu.Unlock()
+		if err != nil {
 			return
 		}
 	}
 }
 
-// broadcast gives all who are attached what the container has written. Who does not take it
-// holds the container up, as a terminal does; who is gone is forgotten.
-func (s *Streams) broadcast(stream byte, data []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.clients {
-		if len(data) > 0 && c.write(stream, data) != nil {
-			delete(s.clients, c)
-			c.close()
-		}
-	}
-}
-
-// Finish waits until all that the container has written is where it should be, tells who is
-// attached the exit status, and closes the streams. It returns what of the log was lost.
+// Finish returns when all that the container has written is in its log, and what of the log was
+// lost. The clients get the exit status, but not from Finish: see Close.
 func (s *Streams) Finish(status int) error {
 	for _, file := range s.inner {
 		file.Close() // the last one, as the container's are closed: so there is an end
+	}
+	for _, output := range s.outputs {
+		output.end()
 	}
 	s.copying.Wait()
 	if s.listener != nil {
@@ -163,11 +138,46 @@ func (s *Streams) Finish(status int) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ended, s.status = true, status
 	for c := range s.clients {
-		_ = c.write(ended, []byte{byte(status)}) // who is gone does not want to know
-		c.close()
+		c.changed.Signal()
 	}
-	return s.log.Close()
+	return s.log.loss()
+}
+
+// patience is how long a client may take nothing when the container has ended.
+const patience = 10 * time.Second
+
+// Close returns when the clients have all that the container has written and its exit status, or
+// do not take it. It is for when no other process waits for us any more. It returns the status to
+// exit with, as Relay.Finish does.
+func (s *Streams) Close() (int, error) {
+	defer s.log.file.Close()
+	gone := make(chan struct{})
+	go func() { s.serving.Wait(); close(gone) }()
+	for {
+		select {
+		case <-gone:
+			return lossStatus(s.status, s.err)
+		case <-time.After(patience):
+			if !s.isMoving() {
+				return s.status, nil
+			}
+		}
+	}
+}
+
+// isMoving tells whether a client has taken something since the last time, or is this process, whose
+// stdout may have a reader that comes back.
+func (s *Streams) isMoving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	moving := false
+	for c := range s.clients {
+		moving = moving || c.isSelf || c.moved
+		c.moved = false
+	}
+	return moving
 }
 
 // Listen lets others attach, at a socket in the directory dir.
@@ -198,14 +208,26 @@ func (s *Streams) Listen(dir string) error {
 // end of the container's stdin, if it is theirs alone.
 func (s *Streams) Serve(conn *net.UnixConn, owns bool) {
 	c := &client{
-		write: func(stream byte, data []byte) error { return writeFrame(conn, stream, data) },
-		close: func() { conn.Close() },
+		write: func(kind byte, data []byte) error { return writeFrame(conn, kind, data) },
+		close: conn.Close,
 	}
-	s.add(c)
+	s.serve(c)
 	go func() {
 		s.receive(conn, owns)
-		s.drop(c)
+		s.leave(c)
 	}()
+}
+
+// Tee makes this process a client, with these files.
+func (s *Streams) Tee(out, err *os.File) {
+	files := [...]*os.File{stdout: out, stderr: err}
+	s.serve(&client{isSelf: true, close: func() error { return nil }, write: func(kind byte, data []byte) error {
+		if kind == ended {
+			return nil
+		}
+		_, err := files[kind].Write(data)
+		return err
+	}})
 }
 
 // receive does what a client says until it is gone.
@@ -224,7 +246,7 @@ func (s *Streams) receive(conn io.Reader, owns bool) {
 			s.stdin.Close()
 		case kind == resize && s.terminal != nil && len(data) == 4:
 			size := &unix.Winsize{Row: binary.BigEndian.Uint16(data), Col: binary.BigEndian.Uint16(data[2:])}
-			_ = unix.IoctlSetWinsize(int(s.terminal.Fd()), unix.TIOCSWINSZ, size) // a terminal that is gone has none
+			_ = runtime.SetSize(s.terminal, size) // a terminal that is gone has none
 		}
 	}
 }

@@ -1,0 +1,178 @@
+//go:build linux
+
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/runtime"
+)
+
+// Relay keeps the caller's files out of a command's hands. The command could type into a
+// terminal that it holds (TIOCSTI), read what is typed there later, and change its settings. It
+// could open a regular file anew by /proc/self/fd, and read and rewrite all of it. In place of
+// such files the command gets pipes, and this process copies.
+type Relay struct {
+	Stdin, Stdout, Stderr *os.File // for the command
+
+	pipes   []*os.File // the command's ends of the pipes
+	outputs []*output  // our ends of those that it writes to
+	copying sync.WaitGroup
+	errs    [2]error // of writing, for each output
+}
+
+// NewRelay starts to copy from and to those of the caller's files that the command must not
+// have. A nil file stays nil. Stdout and stderr that are one file become one pipe, so that what
+// is written to them stays in order.
+func NewRelay(stdin, stdout, stderr *os.File) (*Relay, error) {
+	r := &Relay{Stdin: stdin, Stdout: stdout, Stderr: stderr}
+	var err error
+	if r.Stdin, err = r.input(stdin); err != nil {
+		return nil, err
+	}
+	if r.Stdout, err = r.output(stdout); err != nil {
+		return nil, err
+	}
+	if r.Stdout != stdout && isSame(stdout, stderr) {
+		r.Stderr = r.Stdout
+		return r, nil
+	}
+	r.Stderr, err = r.output(stderr)
+	return r, err
+}
+
+// input returns file, or the end of a pipe that its content comes from.
+func (r *Relay) input(file *os.File) (*os.File, error) {
+	reader, writer, err := r.pipe(file)
+	if reader == nil {
+		return file, err
+	}
+	r.pipes = append(r.pipes, reader)
+	go func() {
+		copyInput(writer, file)
+		writer.Close()
+	}()
+	return reader, nil
+}
+
+// output returns file, or the end of a pipe whose content goes there.
+func (r *Relay) output(file *os.File) (*os.File, error) {
+	reader, writer, err := r.pipe(file)
+	if reader == nil {
+		return file, err
+	}
+	failed := &r.errs[len(r.outputs)]
+	from := &output{file: reader}
+	r.pipes, r.outputs = append(r.pipes, writer), append(r.outputs, from)
+	r.copying.Go(func() {
+		defer reader.Close() // if file takes no more, the command gets EPIPE
+		_, *failed = io.Copy(file, from)
+	})
+	return writer, nil
+}
+
+// pipe makes a pipe, or none for a file that the command may have itself.
+func (r *Relay) pipe(file *os.File) (reader, writer *os.File, err error) {
+	if file == nil || isHarmless(file) {
+		return nil, nil, nil
+	}
+	// A terminal would stop us in the background, and we could not wait for the command.
+	signal.Ignore(unix.SIGTTIN, unix.SIGTTOU)
+	reader, writer, err = os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("making the command's pipes: %w", err)
+	}
+	return reader, writer, nil
+}
+
+// Chown gives the pipes to the user that the command runs as, who can then open them anew as
+// /dev/stdin, /dev/stdout and /dev/stderr. The caller's files stay as they are.
+func (r *Relay) Chown(user runtime.User) error {
+	return chown(r.pipes, user)
+}
+
+func chown(pipes []*os.File, user runtime.User) error {
+	for _, pipe := range pipes {
+		if err := pipe.Chown(int(user.UID), int(user.GID)); err != nil {
+			return fmt.Errorf("giving the command its pipes: %w", err)
+		}
+	}
+	return nil
+}
+
+// Finish returns when all is copied that the command has written until now. Processes that it has
+// left behind are not waited for. Finish is for when the command has ended. It returns the status to
+// exit with: the command's, but not 0 if some of its output was lost.
+func (r *Relay) Finish(status int) (int, error) {
+	for _, output := range r.outputs {
+		output.end()
+	}
+	r.copying.Wait()
+	return lossStatus(status, errors.Join(r.errs[:]...))
+}
+
+// lossStatus returns 1 in place of 0 if output was lost. A reader that has gone wants none of it.
+func lossStatus(status int, err error) (int, error) {
+	if err == nil || errors.Is(err, unix.EPIPE) {
+		return status, nil
+	}
+	return max(status, 1), fmt.Errorf("writing the command's output: %w", err)
+}
+
+// copyInput copies until one of the two ends. A terminal whose foreground we are not in is left to
+// its shell: we look again a little later.
+func copyInput(to io.Writer, from *os.File) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if errors.Is(err, unix.EIO) && isInBackground(from) {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// isInBackground tells whether a terminal is ours, and other processes of our session have it now.
+func isInBackground(terminal *os.File) bool {
+	foreground, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPGRP)
+	return err == nil && foreground != unix.Getpgrp()
+}
+
+// isHarmless tells whether a command may have a file of the caller's itself. By a pipe or
+// /dev/null it gets at nothing else. All other devices and files it could open anew, with other
+// rights, or control.
+func isHarmless(file *os.File) bool {
+	info, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	return info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeCharDevice != 0 && stat.Rdev == unix.Mkdev(1, 3)
+}
+
+func isSame(a, b *os.File) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	infoA, errA := a.Stat()
+	infoB, errB := b.Stat()
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
