@@ -88,13 +88,14 @@ func runShim(id string, isAttached bool) error {
 			return err
 		}
 	}
-	c, err := containers().Find(id)
-	if err != nil {
-		return err
-	}
 	tell := func(report shimReport) {
 		_ = json.NewEncoder(pipe).Encode(report) // if nobody reads it, nobody wants to know
 		pipe.Close()
+	}
+	c, err := containers().Find(id)
+	if err != nil { // removed meanwhile
+		tell(shimReport{Status: statusRunFailed, Message: err.Error()})
+		return nil
 	}
 	reported := false
 	_, err = c.Run(container.Attendance{
