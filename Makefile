@@ -13,7 +13,7 @@ LINT_VERSION = v2.15.0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL = help
-.PHONY: help run image build test test-all test-vm test-negative bench forward diff lock lint ci clean go
+.PHONY: help run image build test test-all test-vm test-negative test-crash bench forward diff lock lint ci clean go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ test-vm: go ## run the stages' tests on cgroup v2, in QEMU
 
 test-negative: ## show that each chapter's scripts fail on the chapter before
 	@MYDOCKER_TEST_NEGATIVE=1 scripts/test-all.sh -run '^TestScripts$$' $(addprefix ./,$(wildcard ch[0-9][0-9]-*))
+
+test-crash: ## kill final's processes at 1,000 random times, and cut the power at 250
+	@MYDOCKER_CRASH_ROUNDS=$${MYDOCKER_CRASH_ROUNDS:-1000} scripts/test-all.sh -timeout 2h -run TestScripts/random ./final
 
 bench: go ## time final against the container runtimes that are installed, for its READMEs
 	@scripts/image.sh .cache/busybox.tar

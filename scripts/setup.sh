@@ -54,7 +54,7 @@ install_go() {
 	"${root[@]}" ln -sf /usr/local/go/bin/go /usr/local/go/bin/gofmt /usr/local/bin/
 }
 
-install bzip2 ca-certificates git make nftables skopeo xz-utils zstd
+install bzip2 ca-certificates e2fsprogs git make nftables skopeo xz-utils zstd
 if ! have_go 1.21.0; then
 	install_go "$go_version"
 fi

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 if compgen -G '.vagrant/machines/*/*/id' >/dev/null &&
 	vagrant status --machine-readable | grep ',state,running$' >/dev/null; then
 	vagrant rsync
-	exec vagrant ssh --command "cd /vagrant && MYDOCKER_TEST_NEGATIVE=${MYDOCKER_TEST_NEGATIVE:-} scripts/test-all.sh $*"
+	exec vagrant ssh --command "cd /vagrant && MYDOCKER_TEST_NEGATIVE=${MYDOCKER_TEST_NEGATIVE:-} MYDOCKER_CRASH_ROUNDS=${MYDOCKER_CRASH_ROUNDS:-} scripts/test-all.sh $*"
 fi
 if [ "$(uname)" != Linux ]; then
 	echo "test-all: needs Linux: vagrant up first" >&2
@@ -31,7 +31,7 @@ IMAGE_FROM=$(command -v apt-get >/dev/null && echo debian) scripts/image.sh .cac
 export CGO_ENABLED=0 MYDOCKER_TEST_STRICT=1
 run_as_root=()
 if [ "$(id -u)" != 0 ]; then
-	run_as_root=(-exec "sudo --preserve-env=MYDOCKER_TEST_STRICT,MYDOCKER_TEST_NEGATIVE")
+	run_as_root=(-exec "sudo --preserve-env=MYDOCKER_TEST_STRICT,MYDOCKER_TEST_NEGATIVE,MYDOCKER_CRASH,MYDOCKER_CRASH_ROUNDS,MYDOCKER_CRASH_SEED")
 fi
 if [ $# = 0 ]; then
 	set -- work

@@ -21,6 +21,7 @@
 //	serve PROTOCOL PORT TEXT       answer whoever comes, also from within a container: the binary is static
 //	ask [-wait TIME] PROTOCOL IP:PORT   print what comes from there
 //	advertise                      pretend to the neighbours of eth0 to be an IPv6 router
+//	crash [power]                  kill mydocker, or cut the power, at random times in the middle of every command
 //	speed [IP:PORT]                measure the way to another speed: MB a second, and microseconds there and back
 //
 // and the conditions [cgroup1], [cgroup2], [gnutar] where /bin/tar is GNU's, [keeps] from

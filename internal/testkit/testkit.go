@@ -28,6 +28,7 @@ func Main(m *testing.M, main func()) {
 		"ask":       ask,
 		"advertise": advertise,
 		"speed":     speed,
+		"crash":     crash,
 	}
 	if programs[filepath.Base(os.Args[0])] == nil && os.Geteuid() == 0 {
 		enterSandbox() // returns in the sandbox
@@ -165,6 +166,9 @@ func params(t *testing.T, chapter int) testscript.Params {
 			env.Setenv("STATE", stateDir)
 			env.Setenv("IMAGE", "")
 			env.Setenv("FAILED", "125")
+			for _, name := range []string{"MYDOCKER_CRASH", "MYDOCKER_CRASH_ROUNDS", "MYDOCKER_CRASH_SEED"} {
+				env.Setenv(name, os.Getenv(name))
+			}
 			if chapter == final {
 				env.Setenv("FAILED", "1")
 			}

@@ -50,21 +50,23 @@ mkdir -p "$root"/{mydocker/.cache,usr/local/sbin,var/lib,sys,mnt,modules}
 tar -C "$root" -xf .cache/busybox.tar --no-same-owner
 cp .cache/busybox.tar "$root/mydocker/.cache"
 
-# The firewall's program, with the libraries that it needs: they are in usr, as Debian has them.
+# Programs that the tests need, with their libraries, which are in usr, as Debian has them.
 mkdir -p "$root"/usr/{lib,lib64}
 ln -s usr/lib usr/lib64 "$root"
-nft=$(PATH=$PATH:/usr/sbin command -v nft) || { echo "qemu: nft is not there: scripts/setup.sh" >&2 && exit 1; }
-for file in $(ldd "$nft" | grep -o '/[^ ]*'); do
-	mkdir -p "$root$(dirname "$file")"
-	cp "$file" "$root$file"
+for name in nft mkfs.ext4; do
+	program=$(PATH=$PATH:/usr/sbin:/sbin command -v $name) || { echo "qemu: $name is missing: scripts/setup.sh" >&2 && exit 1; }
+	for file in $(ldd "$program" | grep -o '/[^ ]*'); do
+		mkdir -p "$root$(dirname "$file")"
+		cp "$file" "$root$file"
+	done
+	cp "$program" "$root/usr/sbin/$name"
 done
-cp "$nft" "$root/usr/sbin/nft"
 
 cp -r --parents ch[0-9][0-9]-*/testdata final/testdata "$root/mydocker"
 
 # Modules go in the order in which they are loaded.
 number=0
-modules=(overlay llc stp bridge veth
+modules=(overlay loop crc16 mbcache jbd2 ext4 llc stp bridge veth
 	libcrc32c nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nf_nat nfnetlink nf_conntrack_netlink
 	nf_tables nft_ct nft_nat nft_masq nft_chain_nat nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet)
 for module in "${modules[@]}"; do
