@@ -46,8 +46,8 @@ func asError(err error) error {
 
 // describe makes an error of what a child has reported. The child waits for us to do so: its
 // root is the one place where the reason may be found.
-func (l *launch) describe(report failure, pid int) error {
-	step, errno := l.steps[report.Step], unix.Errno(report.Errno)
+func (l *launch) describe(message report, pid int) error {
+	step, errno := l.steps[message.Step], unix.Errno(message.Errno)
 	if step.number == unix.SYS_EXECVE {
 		return l.explainExec(errno, pid)
 	}

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,10 +58,11 @@ func execute(target Target, command *Command) (*Process, error) {
 	}
 	l := &launch{command: command}
 	defer l.close()
-	l.owns(pidfd)
 	if err := l.openFiles(); err != nil {
+		unix.Close(pidfd)
 		return nil, err
 	}
+	container := l.hand(pidfd)
 	if command.Terminal {
 		root, err := os.Open(fmt.Sprintf("/proc/%d/root", target.PID))
 		if err != nil {
@@ -74,46 +75,94 @@ func execute(target Target, command *Command) (*Process, error) {
 	}
 
 	l.begin()
-	if err := l.joinCgroup(); err != nil {
+	if err := l.joinCgroupOfHost(); err != nil {
 		return nil, err
 	}
-	l.joinNamespaces(pidfd)
+	l.joinNamespaces(container)
+	l.closeFiles()
 	l.enterDir()
 	l.confine()
+	l.goOnInside()
+	l.tie()
 	l.become()
 
-	return l.runBeside(pidfd)
+	return l.runInside()
 }
 
-// joinNamespaces joins all but the PID namespace, and so gets the container's root, too.
+// joinCgroupOfHost joins as joinCgroup does, by files that are open already, so that no path of
+// the host's is in the player's memory.
+func (l *launch) joinCgroupOfHost() error {
+	for _, tasks := range l.command.Cgroup.Tasks {
+		fd, err := unix.Open(tasks, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("joining the cgroup: %w", err)
+		}
+		l.call("joining the cgroup", unix.SYS_WRITE, l.hand(fd), "0", 1)
+	}
+	return nil
+}
+
+// joinNamespaces joins all of the container's namespaces, and so gets its root, too. The PID
+// namespace is only for the player's children: see goOnInside.
 func (l *launch) joinNamespaces(pidfd int) {
-	const all = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
-	l.call("joining the container's namespaces", unix.SYS_SETNS, pidfd, all).
-		explain(unix.ESRCH, ErrNotRunning.Error())
+	const all = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP | unix.CLONE_NEWPID
+	l.call("joining the container's namespaces", unix.SYS_SETNS, pidfd, all)
 }
 
-// runBeside forks the child into the PID namespace of the container. Into this one nobody can
-// go, one can only be born: setns(2) changes where our children are, and not where we are. So we
-// change it back at once. A thread that cannot must not go on: it would be in two places.
-func (l *launch) runBeside(pidfd int) (*Process, error) {
-	home, err := os.Open("/proc/self/ns/pid")
+// goOnInside has a copy of the player go on, which is a child of ours, too. A process never
+// changes its PID namespace: it is born in it. From here on the container's processes can see
+// and, with the privileges for it, trace the player. By then it is confined as they are, and has
+// nothing open or in memory that is not for the command.
+func (l *launch) goOnInside() {
+	const doing = "joining the container's PID namespace"
+	l.call(doing, unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD), 0, 0, 0, 0)
+	l.call(doing, opNumber(opLeave))
+}
+
+// runInside starts a player, and returns what goes on in its place when that is the command.
+func (l *launch) runInside() (*Process, error) {
+	first, err := l.fork(0)
 	if err != nil {
-		return nil, fmt.Errorf("opening our own PID namespace: %w", err)
+		return nil, err
 	}
-	defer home.Close()
-	runtime.LockOSThread() // before the change, so that Go starts new threads from another one
-	defer runtime.UnlockOSThread()
-	if err := unix.Setns(pidfd, unix.CLONE_NEWPID); errors.Is(err, unix.ESRCH) {
-		return nil, ErrNotRunning
-	} else if err != nil {
-		return nil, fmt.Errorf("joining the container's PID namespace: %w", err)
-	}
-	process, err := l.fork(0)
-	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWPID); err != nil {
-		panic(fmt.Sprintf("returning to our PID namespace: %v", err))
-	}
+	pid, failure, err := l.hearOfChild(first)
 	if err != nil {
+		first.end()
+		return nil, err
+	}
+	_, _ = first.Wait()                  // its exit status is always 0
+	pidfd, err := unix.PidfdOpen(pid, 0) // which is this process until we have waited for it
+	if err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_ = waitFor(pid, nil)
+		return nil, fmt.Errorf("opening process %d: %w", pid, err)
+	}
+	process := &Process{PID: pid, pidfd: pidfd}
+	if failure != (report{}) {
+		err := l.describe(failure, pid)
+		process.end()
 		return nil, err
 	}
 	return process, l.follow(process)
+}
+
+// hearOfChild returns the ID of the player's child, and the child's failure if that was quicker.
+func (l *launch) hearOfChild(first *Process) (pid int, failure report, err error) {
+	message, err := l.hear()
+	if err == nil && message.Errno != 0 && l.isInside(message) {
+		failure = message
+		message, err = l.hear()
+	}
+	if err == nil && message.Errno != 0 {
+		err = l.describe(message, first.PID)
+	}
+	if errors.Is(err, unix.ESRCH) { // from joinNamespaces
+		err = ErrNotRunning
+	}
+	return int(message.Step), failure, err
+}
+
+// isInside tells whether a failure is of the child that goes on inside.
+func (l *launch) isInside(failure report) bool {
+	return slices.ContainsFunc(l.steps[:failure.Step], func(s step) bool { return s.number == opNumber(opLeave) })
 }

@@ -40,6 +40,10 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "parent":
 		beParent()
+	case "keys":
+		lookForKey()
+	case "stop":
+		stopAll()
 	}
 }
 

@@ -25,29 +25,29 @@ type Process struct {
 	pidfd int        // or -1, when it has ended and was waited for
 }
 
-// follow returns when the child runs the command. If it cannot, it is buried first.
+// follow returns when the player has become the command, which gets its terminal then. If it
+// cannot, it is reaped first.
 func (l *launch) follow(process *Process) error {
-	err := l.listen(process)
-	if err == nil {
-		return nil
+	if err := l.listen(process); err != nil {
+		process.end()
+		return err
 	}
-	_ = process.Signal(unix.SIGKILL) // it may have ended already
-	_, _ = process.Wait()            // why it ended is in err
-	if process.Terminal != nil {
-		process.Terminal.Close()
-	}
-	return err
+	process.Terminal, l.terminal = l.terminal, nil
+	return nil
 }
 
-// listen hears what the child has to say on its way to the command.
+// end kills a player that is not to go on.
+func (p *Process) end() {
+	_ = p.Signal(unix.SIGKILL) // it may have ended already
+	_, _ = p.Wait()            // whoever ends it knows why
+}
+
+// listen does our part while the player sets the container up, and hears what it has to say.
 func (l *launch) listen(process *Process) error {
 	if makeGroup := l.command.Cgroup.Make; makeGroup != nil {
 		if err := makeGroup(); err != nil {
 			return err
 		}
-	}
-	if _, err := l.ours.Read(make([]byte, 1)); err != nil {
-		return fmt.Errorf("waiting for the container's first sign of life: %w", err)
 	}
 	if l.prepare != nil {
 		if err := l.prepare(process.PID); err != nil {
@@ -55,17 +55,25 @@ func (l *launch) listen(process *Process) error {
 		}
 	}
 	if l.isAwaited() {
-		_, _ = l.ours.Write([]byte{0}) // if nobody reads it, the child tells why
+		_, _ = l.ours.Write([]byte{0}) // if nobody reads it, the player tells why
 	}
-	var report failure
-	err := binary.Read(l.ours, binary.NativeEndian, &report)
+	message, err := l.hear()
 	if errors.Is(err, io.EOF) {
-		return nil // exec has closed the child's end of the pipe
+		return nil // exec has closed the player's end of the pipe
 	}
 	if err != nil {
-		return fmt.Errorf("reading the container's report: %w", err)
+		return err
 	}
-	return l.describe(report, process.PID)
+	return l.describe(message, process.PID)
+}
+
+// hear reads a report.
+func (l *launch) hear() (report, error) {
+	var message report
+	if err := binary.Read(l.ours, binary.NativeEndian, &message); err != nil {
+		return report{}, fmt.Errorf("reading the container's report: %w", err)
+	}
+	return message, nil
 }
 
 // Wait returns the exit status of the process, as a shell would put it: 128+n if signal n has

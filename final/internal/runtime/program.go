@@ -3,23 +3,22 @@
 package runtime
 
 import (
+	"encoding/binary"
 	"fmt"
 	"path"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// program is what a forked child does until it is the command: a list of system calls. The
-// child of a fork in Go has one thread and no scheduler. It can allocate nothing, lock nothing
-// and call next to nothing, so all that it needs is made here, before the fork.
+// program is what a process does until it is the command: a list of system calls. It is made in
+// this process and played by another one, the player, which has no memory in common with ours.
 type program struct {
 	steps []step
-	keep  []any // what arguments point to, as the garbage collector does not see that they do
+	data  []byte // what arguments point to: the player has it at dataAddress
 }
 
-// step is one system call. The child goes on if it succeeds, or fails with a forgiven error.
+// step is one system call. The player goes on if it succeeds, or fails with a forgiven error.
 type step struct {
 	doing    string // in the gerund, for the error
 	number   uintptr
@@ -31,10 +30,46 @@ type step struct {
 // previous, as an argument, is the result of the step before.
 const previous = ^uintptr(0) - 1
 
-// becomeInit, as a number, is no system call: see stayAsInit.
-const becomeInit = ^uintptr(0)
+// These, as numbers, are no system calls, but what the player does itself.
+const (
+	_          = -iota
+	opEnd      // reports the last failure, which was forgiven
+	opIsInside // fails with ENOENT unless the path at its argument is absolute
+	opLeave    // after clone: reports the child's ID and exits, in the parent
+	opStay     // after clone: becomes an init, in the parent
+)
 
-// call adds a system call to the program. An argument is an integer, a string, or a pointer.
+// playerStep is a step as the player has it in its memory.
+type playerStep struct {
+	number   int64
+	args     [6]uint64
+	forgiven [3]uint32
+	index    uint32
+}
+
+// encode returns the data with the steps at its end, and the address of the first step.
+func (p *program) encode() (data []byte, first uint64) {
+	last := step{number: opNumber(opEnd)}
+	data = append([]byte{}, p.data...)
+	for i, s := range append(p.steps[:len(p.steps):len(p.steps)], last) {
+		encoded := playerStep{number: int64(s.number), index: uint32(min(i, len(p.steps)-1))}
+		for j, arg := range s.args {
+			encoded.args[j] = uint64(arg)
+		}
+		for j, errno := range s.forgiven {
+			encoded.forgiven[j] = uint32(errno)
+		}
+		data = append(data, bytesOf(&encoded)...)
+	}
+	return data, dataAddress + uint64(len(p.data))
+}
+
+// opNumber is a number for call of what is no system call.
+func opNumber(op int) uintptr { return uintptr(op) }
+
+// call adds a system call to the program. An argument is an integer, or else the call gets the
+// address of it: of a string with a NUL at its end, of bytes, which the call may also write to,
+// or of a list of strings as execve(2) has it.
 func (p *program) call(doing string, number uintptr, args ...any) *step {
 	s := step{doing: doing, number: number}
 	for i, arg := range args {
@@ -67,32 +102,31 @@ func (p *program) argument(arg any) uintptr {
 	case uintptr:
 		return arg
 	case string:
-		return p.pointer(unsafe.Pointer(cString(arg)))
-	case unsafe.Pointer:
-		return p.pointer(arg)
+		return p.store(append([]byte(arg), 0)) // the kernel reads up to the first NUL: see Spec.check
+	case []byte:
+		return p.store(arg)
+	case []string:
+		return p.storeAll(arg)
 	default:
 		panic(fmt.Sprintf("a system call takes no %T", arg))
 	}
 }
 
-func (p *program) pointer(to unsafe.Pointer) uintptr {
-	p.keep = append(p.keep, to)
-	return uintptr(to)
+// store returns the address of data in the player.
+func (p *program) store(data []byte) uintptr {
+	address := dataAddress + uintptr(len(p.data))
+	p.data = append(p.data, data...)
+	p.data = append(p.data, make([]byte, -len(p.data)&7)...) // the next begins at a multiple of 8
+	return address
 }
 
-// cString returns the string with a NUL at its end, and without what follows a NUL in it, which
-// is how the kernel would read it. Nothing that may hold one gets here: see Spec.check.
-func cString(s string) *byte {
-	return unsafe.SliceData(append([]byte(s), 0))
-}
-
-// cStrings returns the strings as execve(2) wants them, with a nil at the end.
-func cStrings(list []string) unsafe.Pointer {
-	pointers := make([]*byte, len(list)+1)
-	for i, s := range list {
-		pointers[i] = cString(s)
+// storeAll returns the address of a list of the strings' addresses, with a 0 at its end.
+func (p *program) storeAll(list []string) uintptr {
+	addresses := make([]byte, 0, 8*(len(list)+1))
+	for _, s := range list {
+		addresses = binary.NativeEndian.AppendUint64(addresses, uint64(p.argument(s)))
 	}
-	return unsafe.Pointer(unsafe.SliceData(pointers))
+	return p.store(binary.NativeEndian.AppendUint64(addresses, 0))
 }
 
 // at is a path's directory file descriptor when the path is absolute, or relative to the
@@ -104,8 +138,7 @@ func (p *program) mount(source, target, fstype string, flags uintptr, options st
 }
 
 // mkdirAll makes the directories that are missing on the way to a path, and that itself. Its
-// links are followed, but not those of /proc that lead to open files: the child has some of the
-// host's open.
+// links are followed, but not those of /proc that lead to open files.
 func (p *program) mkdirAll(doing, target string) {
 	if target == "/" {
 		return
@@ -116,79 +149,14 @@ func (p *program) mkdirAll(doing, target string) {
 }
 
 // open leaves a descriptor of the path for the next step, as its previous result.
-func (p *program) open(doing, target string) {
+func (p *program) open(doing, target string) *step {
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	p.call(doing, unix.SYS_OPENAT2, at, target, unsafe.Pointer(how), unsafe.Sizeof(*how))
+	return p.call(doing, unix.SYS_OPENAT2, at, target, bytesOf(how), unsafe.Sizeof(*how))
 }
 
-// failure is what a child tells its parent when it did not become the command.
-type failure struct {
+// report is what a player tells its parent: which step failed and how, or, without an error, the
+// ID of the process that goes on in its place.
+type report struct {
 	Step  int32
 	Errno int32
-}
-
-// play makes the calls, and does not return: either the last of them has made the process
-// another program, or it tells the parent what failed, and ends when the parent knows all that
-// it wants to know. It must not grow the stack, which is why everything that it calls is nosplit.
-//
-//go:nosplit
-//go:norace
-func play(steps []step, pipe uintptr) {
-	var result uintptr
-	var report failure
-	for i := range steps {
-		s := &steps[i]
-		args := s.args
-		for j := range args {
-			if args[j] == previous {
-				args[j] = result
-			}
-		}
-		var errno unix.Errno
-		if s.number == becomeInit {
-			errno = stayAsInit()
-		} else {
-			result, _, errno = syscall.RawSyscall6(s.number, args[0], args[1], args[2], args[3], args[4], args[5])
-		}
-		if errno == 0 {
-			continue
-		}
-		report.Step = int32(i)
-		// Of all the places where the command is not, one where it may not be run says most.
-		if s.number != unix.SYS_EXECVE || report.Errno != int32(unix.EACCES) {
-			report.Errno = int32(errno)
-		}
-		if errno != s.forgiven[0] && errno != s.forgiven[1] && errno != s.forgiven[2] {
-			break
-		}
-		if s.number != unix.SYS_EXECVE {
-			report.Errno = 0
-		}
-	}
-	_, _, _ = syscall.RawSyscall(unix.SYS_WRITE, pipe, uintptr(unsafe.Pointer(&report)), unsafe.Sizeof(report))
-	_, _, _ = syscall.RawSyscall(unix.SYS_READ, pipe, uintptr(unsafe.Pointer(&report)), 1)
-	for {
-		_, _, _ = syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
-	}
-}
-
-// cloneArgs is struct clone_args of clone(2).
-type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
-}
-
-// spawn forks a child that plays the steps. For the child's sake all signals are blocked
-// meanwhile, or Go's handlers would run in it, where nothing of what they rely on is left.
-//
-//go:nosplit
-//go:norace
-func spawn(args *cloneArgs, steps []step, pipe uintptr) (pid int, errno unix.Errno) {
-	all, mask := ^uint64(0), uint64(0)
-	_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&mask)), unsafe.Sizeof(mask), 0, 0)
-	r, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
-	if r == 0 && errno == 0 {
-		play(steps, pipe)
-	}
-	_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, unsafe.Sizeof(mask), 0, 0)
-	return int(r), errno
 }

@@ -54,18 +54,16 @@ func (l *launch) overlayOptions(root Overlay) string {
 	return options(l.shortNames(root.Layers))
 }
 
-// shortNames has the child name the layers by descriptors. Mount(2) takes no more than a page of
-// options, which the paths of forty layers fill. Ours only hold the numbers until then: through
-// them the kernel would find the layers in our mount namespace, and refuse them.
+// shortNames has the player name the layers by descriptors. Mount(2) takes no more than a page of
+// options, which the paths of forty layers fill. The player opens the layers itself: through
+// descriptors of ours the kernel would find them in our mount namespace, and refuse them.
 func (l *launch) shortNames(layers []string) []string {
 	var names []string
-	for _, layer := range layers {
-		fd, err := unix.Open(layer, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return layers // the kernel will say what is wrong
-		}
+	above := len(l.files) + len(layers) + 8 // all descriptors that the player has open by then
+	for i, layer := range layers {
+		fd := above + i
 		l.call("opening layer "+layer, unix.SYS_OPENAT, at, layer, unix.O_PATH|unix.O_CLOEXEC)
-		l.call("opening layer "+layer, unix.SYS_DUP3, previous, l.owns(fd), unix.O_CLOEXEC)
+		l.call("opening layer "+layer, unix.SYS_DUP3, previous, fd, unix.O_CLOEXEC)
 		names = append(names, fmt.Sprintf("/proc/self/fd/%d", fd))
 	}
 	return names

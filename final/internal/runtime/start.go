@@ -4,10 +4,11 @@ package runtime
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +32,7 @@ func start(spec *Spec) (_ *Process, err error) {
 		return nil, err
 	}
 	l := &launch{command: &spec.Command, prepare: spec.Prepare}
-	l.steps = make([]step, 0, 200) // which do for most
+	l.steps = make([]step, 0, 200) // enough for most
 	defer l.close()
 	if err := l.openFiles(); err != nil {
 		return nil, err
@@ -52,31 +53,37 @@ func start(spec *Spec) (_ *Process, err error) {
 	l.mountFileSystems(pts)
 	l.makeDevices()
 	l.protectKernel()
-	l.mountTmpfs(spec.Tmpfs)
-	l.mountVolumes(spec.Volumes, trees)
 	l.setHostname(spec.Hostname)
 	l.awaitParent()
 	if err := l.joinCgroup(); err != nil {
 		return nil, err
 	}
 	l.mountCgroups()
+	l.mountTmpfs(spec.Tmpfs)
+	l.mountVolumes(spec.Volumes, trees)
+	l.closeFiles()
 	l.mkdirAll("making the working directory", cmp.Or(l.command.Dir, "/"))
 	l.enterDir()
 	if spec.ReadOnly {
 		l.makeRootReadOnly()
 	}
 	l.confine()
+	l.tie()
 	if spec.Init {
-		l.call("making the init's child", becomeInit)
+		l.stayAsInit()
 	}
 	l.become()
 
-	return l.run(namespaces(spec.Network))
+	process, err := l.fork(namespaces(spec.Network))
+	if err != nil {
+		return nil, err
+	}
+	return process, l.follow(process)
 }
 
 // namespaces are those that a container is born into.
-func namespaces(network Network) uint64 {
-	flags := uint64(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
+func namespaces(network Network) uintptr {
+	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
 	if network == (Network{}) {
 		flags |= unix.CLONE_NEWNET
 	}
@@ -88,11 +95,10 @@ type launch struct {
 	program
 	command  *Command
 	prepare  func(pid int) error
-	ours     *os.File // our end of the pipe to the child
-	theirs   int      // the child's
-	stdio    [3]int   // what become 0, 1 and 2, or -1
+	files    []int    // what the player has open, by the number that it has there
+	ours     *os.File // our end of the pipe to the player
 	terminal *os.File // of a command that has one, our side
-	fds      []int    // to close when the child has its own
+	fds      []int    // to close when the player has its own
 }
 
 // openFiles makes the pipe, and looks after stdin, stdout and stderr.
@@ -101,28 +107,39 @@ func (l *launch) openFiles() error {
 	if err != nil {
 		return fmt.Errorf("making the pipe to the container: %w", err)
 	}
-	l.ours, l.theirs = os.NewFile(uintptr(pipe[0]), "pipe"), l.owns(pipe[1])
-	for i, file := range []*os.File{l.command.Stdin, l.command.Stdout, l.command.Stderr} {
-		l.stdio[i] = -1
-		if file == nil || l.command.Terminal {
+	l.ours = os.NewFile(uintptr(pipe[0]), "pipe")
+	l.fds = append(l.fds, pipe[1])
+	l.files = make([]int, firstFD, 32)
+	for i := range l.files {
+		l.files[i] = pipe[1] // holds the place of what is yet to come
+	}
+	if l.command.Terminal {
+		return nil
+	}
+	for i, file := range l.stdio() {
+		if file == nil {
 			continue
 		}
-		// Above 2, so that none of them is in the way of another.
-		fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return fmt.Errorf("handing %s over: %w", file.Name(), err)
+		if l.files[i] = int(file.Fd()); isDir(l.files[i]) { // ".." in it would lead out of the container
+			return fmt.Errorf("handing %s over: %w", file.Name(), unix.EISDIR)
 		}
-		l.stdio[i] = l.owns(fd)
 	}
 	return nil
 }
 
-func (l *launch) owns(fd int) int {
-	l.fds = append(l.fds, fd)
-	return fd
+func (l *launch) stdio() [3]*os.File {
+	return [3]*os.File{l.command.Stdin, l.command.Stdout, l.command.Stderr}
 }
 
-// letGo closes what only the child needs.
+// hand gives the player a descriptor, and returns the number that it has there. Ours is closed
+// when the player has its own.
+func (l *launch) hand(fd int) int {
+	l.fds = append(l.fds, fd)
+	l.files = append(l.files, fd)
+	return len(l.files) - 1
+}
+
+// letGo closes what only the player needs.
 func (l *launch) letGo() {
 	for _, fd := range l.fds {
 		unix.Close(fd)
@@ -140,23 +157,44 @@ func (l *launch) close() {
 	}
 }
 
-// begin ties the child to us. If we are killed, no container stays behind without a parent; if
-// we were killed before it said so, the byte that it sends does not go out. Our keys are not for
-// the container, either: see keyrings(7).
+// begin takes from the player what nobody in the container may use. Its executable would play the
+// program again, for a command like /proc/self/exe. Our keys are not for the container: see
+// keyrings(7).
 func (l *launch) begin() {
-	// Until it is another program, its memory is a copy of ours: for nobody in the container to read.
-	l.call("hiding our memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	l.dieWithParent()
+	l.call("making the player not executable", unix.SYS_FCHMOD, codeFD, 0)
 	l.call("making a session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).forgive(unix.ENOSYS, unix.EPERM)
-	l.call("closing the parent's end of the pipe", unix.SYS_CLOSE, int(l.ours.Fd()))
-	l.call("reporting for duty", unix.SYS_WRITE, l.theirs, "\x00", 1)
+	l.raiseFileLimit()
+	l.dieWithParent()
 }
 
-func (l *launch) dieWithParent() {
-	if l.command.Outlives {
-		return
+// raiseFileLimit undoes what package syscall does in every child: the steps may open more files
+// than the soft limit allows. See limitFiles.
+func (l *launch) raiseFileLimit() {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		l.call("raising the limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, bytesOf(&limit), 0)
 	}
-	l.call("tying the container to its parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+}
+
+// closeFiles leaves nothing open but the standard files and the pipe. It comes before any path of
+// the image or the user is followed without RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead out
+// of the container.
+func (l *launch) closeFiles() {
+	l.call("closing the host's files", unix.SYS_CLOSE_RANGE, pipeFD+1, ^uint32(0), 0)
+}
+
+// dieWithParent ends the process when its parent ends. A change of the user, or a fork, undoes it.
+func (l *launch) dieWithParent() {
+	if !l.command.Outlives {
+		l.call("tying the container to its parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+	}
+}
+
+// tie ties the command to the parent. A parent that has ended before that sends no signal, but a
+// message to it fails.
+func (l *launch) tie() {
+	l.dieWithParent()
+	l.call("looking for the parent", unix.SYS_SENDTO, pipeFD, "", 0, unix.MSG_NOSIGNAL, 0, 0)
 }
 
 func (l *launch) joinNetwork(network Network) {
@@ -178,90 +216,109 @@ func (l *launch) bringUpLoopback() {
 	request.SetUint16(unix.IFF_UP)
 	const doing = "bringing lo up"
 	l.call(doing, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	l.call(doing, unix.SYS_IOCTL, previous, unix.SIOCSIFFLAGS, unsafe.Pointer(request))
+	l.call(doing, unix.SYS_IOCTL, previous, unix.SIOCSIFFLAGS, bytesOf(request))
 }
 
 func (l *launch) setHostname(name string) {
 	l.call("setting the hostname", unix.SYS_SETHOSTNAME, name, len(name))
 }
 
-// joinCgroup has the child join with the one thread that it has: that is what a 0 in tasks does.
-// Under v2 it was born in its group. The way to the files begins at the host's root.
+// joinCgroup joins with the one thread that the player has: that is what a 0 in tasks does. Under
+// v2 it was born in its group. The way to the files begins at the host's root, which is closed at
+// once.
 func (l *launch) joinCgroup() error {
 	if len(l.command.Cgroup.Tasks) == 0 {
 		return nil
 	}
-	root, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("opening the root: %w", err)
 	}
-	l.owns(root)
+	root := l.hand(fd)
 	for _, tasks := range l.command.Cgroup.Tasks {
 		const doing = "joining the cgroup"
 		l.call(doing, unix.SYS_OPENAT, root, strings.TrimPrefix(tasks, "/"), unix.O_WRONLY|unix.O_CLOEXEC)
 		l.call(doing, unix.SYS_WRITE, previous, "0", 1)
 	}
+	l.call("closing the host's root", unix.SYS_CLOSE, root)
 	return nil
 }
 
-// awaitParent has the child wait until the parent has made what it needs from here on.
+// awaitParent waits until the parent has made what the player needs from here on.
 func (l *launch) awaitParent() {
 	if l.isAwaited() {
-		l.call("waiting for the parent", unix.SYS_READ, l.theirs, unsafe.Pointer(new(byte)), 1)
+		l.call("waiting for the parent", unix.SYS_READ, pipeFD, []byte{0}, 1)
 	}
 }
 
 func (l *launch) isAwaited() bool { return l.prepare != nil || l.command.Cgroup.Make != nil }
 
-// enterDir goes to the working directory.
+// enterDir goes to the working directory. A path can lead out of the container only through a
+// descriptor, by a link in /proc; so such links are not followed, and getcwd(2) must then find a
+// way from the root to the directory.
 func (l *launch) enterDir() {
-	l.call("entering the working directory", unix.SYS_CHDIR, cmp.Or(l.command.Dir, "/"))
+	const doing = "entering the working directory"
+	l.open(doing, cmp.Or(l.command.Dir, "/")).
+		explain(unix.ELOOP, "it leads through too many links, or one to an open file in /proc")
+	l.call(doing, unix.SYS_FCHDIR, previous)
+	l.checkDir(doing)
+}
+
+func (l *launch) checkDir(doing string) {
+	cwd := l.store(make([]byte, unix.PathMax))
+	l.call(doing, unix.SYS_GETCWD, cwd, unix.PathMax)
+	l.call(doing, opNumber(opIsInside), cwd).explain(unix.ENOENT, "it is outside of the container")
 }
 
 // become is the end of every program: from what is set up to the command in it.
 func (l *launch) become() {
-	l.handOverFiles()
+	l.makeSession()
+	l.openNull()
 	l.limitFiles()
 	l.resetSignals()
-	l.call("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, unsafe.Pointer(new(uint64)), 0, unsafe.Sizeof(uint64(0)))
-	l.call("marking all descriptors close-on-exec", unix.SYS_CLOSE_RANGE, 3, ^uint32(0), unix.CLOSE_RANGE_CLOEXEC)
-	args, env := cStrings(l.command.Args), cStrings(l.command.Env)
+	l.setSignalMask("unblocking signals", 0)
+	l.call("marking all descriptors close-on-exec", unix.SYS_CLOSE_RANGE, pipeFD, ^uint32(0), unix.CLOSE_RANGE_CLOEXEC)
+	args, env := l.storeAll(l.command.Args), l.storeAll(l.command.Env)
 	for _, path := range l.command.candidates() {
 		l.call("running", unix.SYS_EXECVE, path, args, env).forgive(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
 	}
 }
 
-// handOverFiles gives the command a session of its own, so that no ^C in the caller's terminal
-// reaches it but through us, and its stdin, stdout and stderr.
-func (l *launch) handOverFiles() {
+// makeSession gives the command a session of its own, so that no ^C in the caller's terminal
+// reaches it but through us.
+func (l *launch) makeSession() {
 	l.call("making a session", unix.SYS_SETSID)
-	for i, fd := range l.stdio {
-		const doing = "handing the standard files over"
-		if fd == -1 {
-			l.call(doing, unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC)
-			l.call(doing, unix.SYS_DUP3, previous, i, 0)
-		} else {
-			l.call(doing, unix.SYS_DUP3, fd, i, 0)
-		}
-	}
 	if l.command.Terminal {
 		l.call("making the terminal the session's", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
 }
 
+// openNull opens the container's /dev/null for each standard file that the command does not have.
+func (l *launch) openNull() {
+	if l.command.Terminal {
+		return
+	}
+	for i, file := range l.stdio() {
+		if file == nil {
+			const doing = "opening /dev/null"
+			l.call(doing, unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC)
+			l.call(doing, unix.SYS_DUP3, previous, i, 0)
+		}
+	}
+}
+
 // confine takes from the process what the command, and an init above it, may not have. It is the
-// place for capabilities, no_new_privs and seccomp: what follows, become, needs no privilege.
+// place for capabilities, no_new_privs and seccomp: what follows needs no privilege.
 func (l *launch) confine() {
 	const doing = "changing the user"
 	user := l.command.User
-	groups := append([]uint32{}, user.Groups...)
-	l.call(doing, unix.SYS_SETGROUPS, len(groups), unsafe.Pointer(unsafe.SliceData(groups)))
+	var groups []byte
+	for _, group := range user.Groups {
+		groups = binary.NativeEndian.AppendUint32(groups, group)
+	}
+	l.call(doing, unix.SYS_SETGROUPS, len(user.Groups), groups)
 	l.call(doing, unix.SYS_SETRESGID, user.GID, user.GID, user.GID)
 	l.call(doing, unix.SYS_SETRESUID, user.UID, user.UID, user.UID)
-	l.dieWithParent() // which a change of the user has undone
-	// One that is dead already sends no signal, and its end of the pipe is no error for who reads
-	// it. For who writes it is, if only nothing.
-	l.call("looking for the parent", unix.SYS_SENDTO, l.theirs, "", 0, unix.MSG_NOSIGNAL, 0, 0)
 }
 
 // limitFiles gives the command the number of descriptors that systems start with. Go has raised
@@ -272,46 +329,36 @@ func (l *launch) limitFiles() {
 		return // then it stays as it is
 	}
 	soft := &unix.Rlimit{Cur: min(limit.Max, 1024), Max: limit.Max}
-	l.call("limiting open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, unsafe.Pointer(soft), 0)
+	l.call("limiting open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, bytesOf(soft), 0)
 }
 
-// resetSignals has the command not ignore what we ignore: nohup has us ignore SIGHUP, a script SIGINT in the
-// background, and make, by posix_spawn(3), those from 32 on, which are the C library's own. All others have
-// a handler of Go's, and so the fork has reset them.
+// resetSignals restores the default action of signals that we may have been started to ignore: nohup
+// ignores SIGHUP, a script SIGINT in the background, and make, by posix_spawn(3), those from 32 on,
+// which are the C library's own. For all others we have a handler, and exec resets them.
 func (l *launch) resetSignals() {
-	byDefault := unsafe.Pointer(new([4]uint64)) // the kernel's struct sigaction
+	byDefault := l.store(make([]byte, 4*8)) // the kernel's struct sigaction
 	for _, signal := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, 32, 33, 34} {
-		l.call("resetting signals", unix.SYS_RT_SIGACTION, int(signal), byDefault, 0, unsafe.Sizeof(uint64(0)))
+		l.call("resetting signals", unix.SYS_RT_SIGACTION, int(signal), byDefault, 0, signalSetSize)
 	}
 }
 
-// run forks the child, and returns when it has become the command.
-func (l *launch) run(namespaces uint64) (*Process, error) {
-	process, err := l.fork(namespaces)
-	if err != nil {
-		return nil, err
-	}
-	return process, l.follow(process)
+const signalSetSize = 8 // of the kernel's sigset_t
+
+func (l *launch) setSignalMask(doing string, blocked uint64) {
+	l.call(doing, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, bytesOf(&blocked), 0, signalSetSize)
 }
 
-// fork makes the child, with flags of clone(2). All that only the child needs is closed then.
-func (l *launch) fork(flags uint64) (*Process, error) {
-	pidfd := new(int32)
-	args := &cloneArgs{
-		flags:      flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
-		pidfd:      uint64(l.pointer(unsafe.Pointer(pidfd))),
-		exitSignal: uint64(unix.SIGCHLD),
-	}
+// fork starts the player, with flags of clone(2). All that only the player needs is closed then.
+func (l *launch) fork(flags uintptr) (*Process, error) {
+	cgroup := -1
 	if dir := l.command.Cgroup.Dir; dir != nil {
-		args.flags |= unix.CLONE_INTO_CGROUP
-		args.cgroup = uint64(dir.Fd())
+		cgroup = int(dir.Fd())
 	}
-	pid, errno := spawn(args, l.steps, uintptr(l.theirs))
-	if errno != 0 {
-		return nil, fmt.Errorf("making the container's process: %w", errno)
+	pid, pidfd, err := l.startPlayer(l.files, flags, cgroup)
+	runtime.KeepAlive(l.command) // and of its files
+	l.letGo()                    // of the player's end of the pipe, too, or we would wait for ourselves
+	if err != nil {
+		return nil, fmt.Errorf("making the container's process: %w", err)
 	}
-	process := &Process{PID: pid, Terminal: l.terminal, pidfd: int(*pidfd)}
-	l.terminal = nil
-	l.letGo() // of the child's end of the pipe, too, or we would wait for ourselves
-	return process, nil
+	return &Process{PID: pid, pidfd: pidfd}, nil
 }

@@ -11,18 +11,18 @@ import (
 )
 
 // makeTerminals makes the file system of the container's terminals, attached nowhere yet, and
-// returns a descriptor of it. A terminal for the command is opened in there while we are about
+// returns the player's descriptor of it. A terminal for the command is opened in there while we are about
 // it: both sides of it belong to the container, and we keep one.
 func (l *launch) makeTerminals() (int, error) {
 	pts, err := newDevpts()
 	if err != nil {
 		return -1, fmt.Errorf("making the container's terminals: %w", err)
 	}
-	l.owns(pts)
+	theirs := l.hand(pts)
 	if !l.command.Terminal {
-		return pts, nil
+		return theirs, nil
 	}
-	return pts, l.openTerminal(pts, "ptmx")
+	return theirs, l.openTerminal(pts, "ptmx")
 }
 
 // newDevpts is mount(2) in its parts, without the mounting. See fsopen(2).
@@ -68,13 +68,13 @@ func (l *launch) openTerminal(dir int, ptmx string) error {
 	if err != nil {
 		return fmt.Errorf("opening the container's side of its terminal: %w", err)
 	}
-	l.owns(slave)
+	l.fds = append(l.fds, slave)
 	if size := l.command.Size; size != nil {
 		if err := unix.IoctlSetWinsize(slave, unix.TIOCSWINSZ, size); err != nil {
 			return fmt.Errorf("setting the terminal's size: %w", err)
 		}
 	}
-	l.stdio = [3]int{slave, slave, slave}
+	l.files[0], l.files[1], l.files[2] = slave, slave, slave
 	if err := unix.Fchown(slave, int(l.command.User.UID), ttyGroup); err != nil {
 		return fmt.Errorf("giving the terminal to its user: %w", err)
 	}

@@ -20,9 +20,9 @@ func newUserTerminal(t *testing.T) (user, screen *os.File) {
 	pts, err := newDevpts()
 	require.NoError(t, err)
 	defer unix.Close(pts)
-	l := &launch{command: &Command{}}
+	l := &launch{command: &Command{}, files: make([]int, firstFD)}
 	require.NoError(t, l.openTerminal(pts, "ptmx"))
-	user = os.NewFile(uintptr(l.stdio[0]), "user's terminal")
+	user = os.NewFile(uintptr(l.files[0]), "user's terminal")
 	t.Cleanup(func() { user.Close(); l.terminal.Close() })
 	return user, l.terminal
 }

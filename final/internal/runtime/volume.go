@@ -10,7 +10,8 @@ import (
 )
 
 // openVolumes takes hold of the sources while the host's paths can still be followed. Each
-// becomes a mount that is attached nowhere, until the child attaches it. See open_tree(2).
+// becomes a mount that is attached nowhere, until the player attaches it: openVolumes returns the
+// descriptors that the player has of them. See open_tree(2).
 func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 	var trees []int
 	for _, v := range volumes {
@@ -18,7 +19,7 @@ func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 		if err != nil {
 			return nil, fmt.Errorf("opening volume %s: %w", v.Source, err)
 		}
-		trees = append(trees, l.owns(tree))
+		trees = append(trees, l.hand(tree))
 		// What the host or the container mounts in it later the other does not see.
 		attributes := unix.MountAttr{Propagation: unix.MS_PRIVATE}
 		if v.ReadOnly {
@@ -36,7 +37,7 @@ func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 func (l *launch) mountVolumes(volumes []Volume, trees []int) {
 	for i, v := range volumes {
 		doing, target := fmt.Sprintf("mounting volume %s on %s", v.Source, v.Target), path.Clean(v.Target)
-		if isDir(trees[i]) {
+		if isDir(l.files[trees[i]]) {
 			l.mkdirAll(doing, target)
 		} else {
 			l.mkdirAll(doing, path.Dir(target))

@@ -1,0 +1,200 @@
+//go:build linux
+
+package runtime
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// playerCode returns the machine code of the player: the function player, which this program
+// never calls. See player_amd64.s and player_arm64.s.
+func playerCode() []byte
+
+// player maps the steps and plays them.
+//
+//nolint:unused // by Go
+func player()
+
+// The player's address space. The kernel has nothing of its own at these addresses.
+const (
+	codeAddress = 0x400000
+	dataAddress = 0x10000000
+)
+
+// What the code needs of package unix, whose names the assembler does not know.
+//
+//nolint:unused // by Go
+const (
+	sysCloseRange   = unix.SYS_CLOSE_RANGE
+	sysExecve       = unix.SYS_EXECVE
+	sysExitGroup    = unix.SYS_EXIT_GROUP
+	sysKill         = unix.SYS_KILL
+	sysMmap         = unix.SYS_MMAP
+	sysMunmap       = unix.SYS_MUNMAP
+	sysRead         = unix.SYS_READ
+	sysSigtimedwait = unix.SYS_RT_SIGTIMEDWAIT
+	sysWait4        = unix.SYS_WAIT4
+	sysWrite        = unix.SYS_WRITE
+	eacces          = uint(unix.EACCES)
+	enoent          = uint(unix.ENOENT)
+	sigchld         = uint(unix.SIGCHLD)
+	sigusr1         = uint(unix.SIGUSR1)
+)
+
+// The player's descriptors, besides stdin, stdout and stderr.
+const (
+	pipeFD  = 3 // to the parent
+	codeFD  = 4 // the player's own executable
+	dataFD  = 5 // the steps, and what they point to
+	firstFD = 6 // of those that the steps name
+)
+
+// playerImage is the player's executable, up to the code: one segment, and a stack that is not
+// executable.
+type playerImage struct {
+	header  elf.Header64
+	load    elf.Prog64
+	stack   elf.Prog64
+	options playerOptions
+}
+
+// playerOptions are what the code needs to know before it has mapped the data.
+type playerOptions struct {
+	dataSize  uint64
+	firstStep uint64 // address
+}
+
+// Where the code finds its options.
+//
+//nolint:unused // by Go
+const (
+	dataSizeAddress  = codeAddress + unsafe.Offsetof(playerImage{}.options) + unsafe.Offsetof(playerOptions{}.dataSize)
+	firstStepAddress = codeAddress + unsafe.Offsetof(playerImage{}.options) + unsafe.Offsetof(playerOptions{}.firstStep)
+)
+
+// machines are the processors that there is a player for.
+var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+
+// executable returns the player as an ELF file. See elf(5).
+func executable(machine elf.Machine, options playerOptions) []byte {
+	code := playerCode()
+	const headers = unsafe.Sizeof(playerImage{})
+	size := uint64(headers) + uint64(len(code))
+	file := playerImage{
+		header: elf.Header64{
+			Ident:     [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+			Type:      uint16(elf.ET_EXEC),
+			Machine:   uint16(machine),
+			Version:   uint32(elf.EV_CURRENT),
+			Entry:     codeAddress + uint64(headers),
+			Phoff:     uint64(unsafe.Offsetof(playerImage{}.load)),
+			Ehsize:    uint16(unsafe.Sizeof(elf.Header64{})),
+			Phentsize: uint16(unsafe.Sizeof(elf.Prog64{})),
+			Phnum:     2,
+		},
+		load: elf.Prog64{
+			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X),
+			Vaddr: codeAddress, Filesz: size, Memsz: size, Align: 1 << 16,
+		},
+		stack:   elf.Prog64{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W), Align: 16},
+		options: options,
+	}
+	return append(bytesOf(&file), code...)
+}
+
+// bytesOf returns a copy of what is at an address, as it is in memory.
+func bytesOf[T any](value *T) []byte {
+	return append([]byte{}, unsafe.Slice((*byte)(unsafe.Pointer(value)), unsafe.Sizeof(*value))...)
+}
+
+// newExecutable returns a descriptor of an executable that exists only in memory, and that
+// nothing can change: a container with CAP_SYS_PTRACE can open it as /proc/PID/exe.
+func newExecutable(image []byte) (int, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(playerName, flags|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3, where all of them are executable
+		fd, err = unix.MemfdCreate(playerName, flags)
+	}
+	if errors.Is(err, unix.EACCES) {
+		return -1, errors.New("the sysctl vm.memfd_noexec forbids executable files in memory: set it to 1 or 0")
+	}
+	if err != nil {
+		return -1, err
+	}
+	if err := write(fd, image); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("sealing it: %w", err)
+	}
+	return fd, nil
+}
+
+// newData returns a descriptor of a file in memory.
+func newData(data []byte) (int, error) {
+	fd, err := unix.MemfdCreate(playerName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	if err := write(fd, data); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// write writes all of data.
+func write(fd int, data []byte) error {
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		data = data[max(n, 0):]
+	}
+	return nil
+}
+
+// playerName is the only argument of the player, and the name of its files in memory.
+const playerName = "mydocker-init"
+
+// startPlayer starts a player of the program, born into new namespaces (flags of clone(2)) and
+// into the cgroup of v2 whose directory is cgroupFD, or -1. It gets the files, by their number.
+func (p *program) startPlayer(files []int, flags uintptr, cgroupFD int) (pid, pidfd int, err error) {
+	data, firstStep := p.encode()
+	dataFile, err := newData(data)
+	if err != nil {
+		return 0, -1, err
+	}
+	defer unix.Close(dataFile)
+	codeFile, err := newExecutable(executable(machines[runtime.GOARCH], playerOptions{uint64(len(data)), firstStep}))
+	if err != nil {
+		return 0, -1, err
+	}
+	defer unix.Close(codeFile)
+
+	attr := &syscall.ProcAttr{Sys: &syscall.SysProcAttr{
+		Cloneflags:  flags,
+		PidFD:       &pidfd,
+		UseCgroupFD: cgroupFD != -1,
+		CgroupFD:    cgroupFD,
+	}}
+	for _, fd := range files {
+		attr.Files = append(attr.Files, uintptr(fd))
+	}
+	attr.Files[codeFD], attr.Files[dataFD] = uintptr(codeFile), uintptr(dataFile)
+	// The child shares our memory and holds us up until it has become the player, and so copies no
+	// page tables. What it does until then is up to package syscall.
+	pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", codeFD), []string{playerName}, attr)
+	return pid, pidfd, err
+}
