@@ -17,9 +17,9 @@ type terminal struct {
 	settings *unix.Termios
 }
 
-// lendTerminal puts the container's process group into the foreground of our terminal, if
-// that is what stdin is and the container gets it: then it can read what is typed, and ^C
-// and ^Z go to it and not to us. Without anything to lend it returns nil.
+// lendTerminal puts the container's process group into the foreground of our terminal with -it:
+// then it can read what is typed, and ^C and ^Z go to it and not to us. Without anything to
+// lend it returns nil.
 func lendTerminal(opts runOptions, init *exec.Cmd) (*terminal, error) {
 	file := os.Stdout
 	if opts.interactive {
@@ -29,7 +29,7 @@ func lendTerminal(opts runOptions, init *exec.Cmd) (*terminal, error) {
 		return nil, fmt.Errorf("-t needs a terminal, which %s is not", file.Name())
 	}
 	fd := int(file.Fd())
-	if !opts.interactive || !isTerminal(file) || !inForeground(fd) {
+	if !opts.terminal || !opts.interactive || !inForeground(fd) {
 		return nil, nil
 	}
 	settings, err := unix.IoctlGetTermios(fd, unix.TCGETS)

@@ -118,6 +118,9 @@ func runContainer(opts runOptions, started func(id string) error) (err error) {
 		return err
 	}
 
+	if err := giveStreams(opts, init); err != nil {
+		return err
+	}
 	terminal, err := lendTerminal(opts, init)
 	if err != nil {
 		return err
@@ -162,11 +165,6 @@ func newInit(opts runOptions, id string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", "init")
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = containerEnv(opts, id)
-	cmd.Stdout = os.Stdout
-	cmd.Stderr = os.Stderr
-	if opts.interactive {
-		cmd.Stdin = os.Stdin
-	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID |
 			unix.CLONE_NEWNS |
@@ -174,8 +172,10 @@ func newInit(opts runOptions, id string) *exec.Cmd {
 			unix.CLONE_NEWIPC |
 			unix.CLONE_NEWNET,
 		// A process group of its own: ^C must not reach the command twice, once from the
-		// terminal and once forwarded by us.
-		Setpgid: true,
+		// terminal and once forwarded by us. Without -t also a session of its own, in which
+		// /dev/tty is not our terminal.
+		Setpgid: opts.terminal,
+		Setsid:  !opts.terminal,
 		// If we are killed, no container stays behind without a parent.
 		Pdeathsig: unix.SIGKILL,
 	}

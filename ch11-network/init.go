@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"os/signal"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,6 +103,9 @@ func bringUpLoopback() error {
 
 // become replaces this program by the command, and returns only if that fails.
 func become(command []string) error {
+	// A signal that our caller ignores, as nohup does SIGHUP, stays ignored through fork and exec.
+	// Exec resets only those that are caught, so we catch them all. See signal(7).
+	signal.Notify(make(chan os.Signal, 1))
 	path, err := exec.LookPath(command[0])
 	if err == nil {
 		err = explainExec(path, unix.Exec(path, command, os.Environ()))

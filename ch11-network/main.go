@@ -12,6 +12,7 @@ import (
 
 	log "github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
 )
 
 // statusFailed is the exit status when mydocker itself failed, as docker has it.
@@ -25,6 +26,7 @@ func init() {
 }
 
 func main() {
+	unix.Umask(0o022) // our caller's would change the modes of what a container makes, or sees
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		os.Exit(report(runInit()))
 	}

@@ -15,6 +15,7 @@ import (
 
 	log "github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/container"
 	"github.com/lixd/mydocker/final/internal/image"
@@ -34,6 +35,8 @@ func init() {
 }
 
 func main() {
+	// Our caller's would change the modes of what we make. Containers and shims inherit ours.
+	unix.Umask(0o022)
 	if len(os.Args) > 2 && os.Args[1] == "shim" {
 		os.Exit(report(runShim(os.Args[2], len(os.Args) > 3)))
 	}
