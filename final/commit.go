@@ -65,7 +65,7 @@ func newCommitCommand() *cli.Command {
 
 // configOf is the image's config with what the container was made with in its place.
 func configOf(c *container.Container, config oci.ImageConfig) oci.ImageConfig {
-	config.Entrypoint, config.Cmd = c.Config.Entrypoint, c.Command[len(c.Config.Entrypoint):]
+	config.Entrypoint, config.Cmd = oci.CommandLine(c.Config.Entrypoint), oci.CommandLine(c.Command[len(c.Config.Entrypoint):])
 	config.Env = c.Config.Env
 	config.WorkingDir, config.User = c.Config.Dir, c.Config.User
 	config.StopSignal, config.Labels = c.Config.StopSignal, c.Config.Labels

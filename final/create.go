@@ -221,7 +221,7 @@ func parseMemory(size string) (int64, error) {
 func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*container.Container, error) {
 	c := &container.Container{ID: container.NewID(), Name: o.name, Image: cmd.Args().First(), ImageID: string(img.ID), ImageConfig: img.Raw, Config: o.config}
 	from := img.Config.Config
-	entrypoint, command := from.Entrypoint, cmd.Args().Tail()
+	entrypoint, command := []string(from.Entrypoint), cmd.Args().Tail()
 	if cmd.IsSet("entrypoint") {
 		entrypoint = nil
 		if o.entrypoint != "" {

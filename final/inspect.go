@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"text/template"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/container"
 	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // statusBadTemplate is what docker exits with when a template asks for what is not there.
@@ -59,7 +61,7 @@ func describe(ctx context.Context, given string) (any, error) {
 	}
 	img, err := images().Find(ctx, given)
 	if err == nil {
-		return describeImage(img), nil
+		return describeImage(img)
 	}
 	if n, err := networks().Find(given); err == nil {
 		return describeNetwork(n), nil
@@ -127,12 +129,45 @@ func describeEndpoint(c *container.Container) map[string]any {
 	return map[string]any{"IPAddress": address, "Ports": ports, "Networks": map[string]any{c.Config.Network: map[string]string{"IPAddress": address}}}
 }
 
-func describeImage(img *image.Image) map[string]any {
+// describeImage has the names of docker's.
+func describeImage(img *image.Image) (map[string]any, error) {
+	names, err := img.Names()
+	if err != nil {
+		return nil, err
+	}
+	var raw struct {
+		Comment       string
+		DockerVersion string `json:"docker_version"`
+		Config        map[string]any
+	}
+	if err := json.Unmarshal(img.Raw, &raw); err != nil {
+		return nil, err
+	}
+	if history := img.Config.History; raw.Comment == "" && len(history) > 0 {
+		raw.Comment = history[len(history)-1].Comment
+	}
 	size, _ := img.Size() // 0 for one whose layers are damaged
 	return map[string]any{
-		"Id": img.ID, "Created": img.Config.Created, "Author": img.Config.Author, "Architecture": img.Config.Architecture,
-		"Os": img.Config.OS, "Size": size, "Config": img.Config.Config, "RootFS": map[string]any{"Type": "layers", "Layers": img.Config.RootFS.DiffIDs},
+		"Id": img.ID, "RepoTags": names, "RepoDigests": []string{}, "Parent": "", "Comment": raw.Comment,
+		"Created": img.Config.Created, "DockerVersion": raw.DockerVersion, "Author": img.Config.Author,
+		"Config": describeImageConfig(img.Config.Config, raw.Config), "Architecture": img.Config.Architecture, "Variant": img.Config.Variant,
+		"Os": img.Config.OS, "Size": size, "VirtualSize": size,
+		"RootFS": map[string]any{"Type": "layers", "Layers": img.Config.RootFS.DiffIDs},
+	}, nil
+}
+
+// describeImageConfig has all of raw, such as Healthcheck, and what a template may ask for.
+func describeImageConfig(c oci.ImageConfig, raw map[string]any) map[string]any {
+	described := map[string]any{
+		"Hostname": "", "Domainname": "", "AttachStdin": false, "AttachStdout": false, "AttachStderr": false, "Tty": false,
+		"OpenStdin": false, "StdinOnce": false, "Image": "", "OnBuild": nil, "Healthcheck": nil, "Shell": nil, "ArgsEscaped": false,
 	}
+	maps.Copy(described, raw)
+	maps.Copy(described, map[string]any{
+		"User": c.User, "ExposedPorts": c.ExposedPorts, "Env": c.Env, "Entrypoint": []string(c.Entrypoint), "Cmd": []string(c.Cmd),
+		"Volumes": c.Volumes, "WorkingDir": c.WorkingDir, "Labels": c.Labels, "StopSignal": c.StopSignal,
+	})
+	return described
 }
 
 // printJSON prints an array as docker does.

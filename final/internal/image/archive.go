@@ -13,15 +13,19 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 )
 
 // archive is one of an image's parts, which may come in any order and are read in another.
 type archive struct {
+	dir     string // for files without a name
 	file    *os.File
+	sparse  *os.File // the files that are sparse in the archive, one behind the other, or nil
 	entries map[string]entry
 }
 
 type entry struct {
+	file         *os.File
 	offset, size int64
 	link         string // the name of the entry that this one stands for
 }
@@ -36,14 +40,19 @@ func openArchive(ctx context.Context, r io.Reader, dir string) (*archive, error)
 	if err != nil {
 		return nil, fmt.Errorf("reading the archive: %w", err)
 	}
-	a := &archive{file: file, entries: map[string]entry{}}
-	if err := a.index(); err != nil {
+	a := &archive{dir: dir, file: file, entries: map[string]entry{}}
+	if err := a.index(ctx); err != nil {
 		return nil, fmt.Errorf("reading the archive: %w", errors.Join(err, a.close()))
 	}
 	return a, nil
 }
 
-func (a *archive) close() error { return a.file.Close() }
+func (a *archive) close() error {
+	if a.sparse != nil {
+		return errors.Join(a.file.Close(), a.sparse.Close())
+	}
+	return a.file.Close()
+}
 
 // asFile returns a file of its own if r is a regular file, from its beginning, with an
 // uncompressed archive. Otherwise it returns nil.
@@ -66,14 +75,14 @@ func asFile(r io.Reader) (*os.File, error) {
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
 }
 
-// spool writes the uncompressed archive to a file that nobody else sees.
+// spool writes the uncompressed archive to a file without a name.
 func spool(ctx context.Context, r io.Reader, dir string) (_ *os.File, err error) {
 	stream, err := decompress(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	defer stream.Close()
-	file, err := os.CreateTemp(dir, temporaryPrefix)
+	file, err := newUnnamed(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +91,6 @@ func spool(ctx context.Context, r io.Reader, dir string) (_ *os.File, err error)
 			err = errors.Join(err, file.Close())
 		}
 	}()
-	if err := os.Remove(file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
 	if _, err := io.Copy(file, stream); err != nil {
 		return nil, err
 	}
@@ -92,7 +98,22 @@ func spool(ctx context.Context, r io.Reader, dir string) (_ *os.File, err error)
 	return file, err
 }
 
-func (a *archive) index() error {
+// newUnnamed opens a new file that no other process sees.
+func newUnnamed(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, temporaryPrefix)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// entryName returns a name in an archive as one relative to its root.
+func entryName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
+
+func (a *archive) index(ctx context.Context) error {
 	reader := tar.NewReader(a.file) // which reads no more than it was asked for, and seeks
 	for {
 		header, err := reader.Next()
@@ -102,21 +123,52 @@ func (a *archive) index() error {
 		if err != nil {
 			return err
 		}
-		e := entry{size: header.Size}
-		switch header.Typeflag {
-		case tar.TypeReg:
+		name, e := entryName(header.Name), entry{file: a.file, size: header.Size}
+		switch {
+		case isSparse(header):
+			if e.file, e.offset, err = a.spoolSparse(contextReader{ctx, reader}); err != nil {
+				return err
+			}
+		case fileType(header) == tar.TypeReg:
 			if e.offset, err = a.file.Seek(0, io.SeekCurrent); err != nil {
 				return err
 			}
-		case tar.TypeSymlink:
-			e.link = path.Join(path.Dir(path.Clean(header.Name)), header.Linkname)
-		case tar.TypeLink:
-			e.link = path.Clean(header.Linkname)
+		case header.Typeflag == tar.TypeSymlink && path.IsAbs(header.Linkname), header.Typeflag == tar.TypeLink:
+			e.link = entryName(header.Linkname)
+		case header.Typeflag == tar.TypeSymlink:
+			e.link = entryName(path.Join("/", path.Dir(name), header.Linkname))
 		default:
 			continue
 		}
-		a.entries[path.Clean(header.Name)] = e
+		a.entries[name] = e
 	}
+}
+
+// isSparse reports whether the holes of an entry's file are left out of the archive.
+func isSparse(header *tar.Header) bool {
+	for key := range header.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return header.Typeflag == tar.TypeGNUSparse
+}
+
+// spoolSparse writes a sparse file with its holes where it can be read like any other.
+func (a *archive) spoolSparse(content io.Reader) (file *os.File, offset int64, err error) {
+	if a.sparse == nil {
+		if a.sparse, err = newUnnamed(a.dir); err != nil {
+			return nil, 0, err
+		}
+	}
+	if offset, err = a.sparse.Seek(0, io.SeekCurrent); err != nil {
+		return nil, 0, err
+	}
+	size, err := io.Copy(holeWriter{a.sparse}, content)
+	if err == nil {
+		err = a.sparse.Truncate(offset + size) // a hole at the end counts too
+	}
+	return a.sparse, offset, err
 }
 
 func (a *archive) has(name string) bool {
@@ -125,7 +177,7 @@ func (a *archive) has(name string) bool {
 }
 
 func (a *archive) find(name string) (e entry, found bool) {
-	name = path.Clean(name)
+	name = entryName(name)
 	for range 8 { // links may lead in a circle
 		if e, found = a.entries[name]; !found || e.link == "" {
 			return e, found
@@ -140,7 +192,7 @@ func (a *archive) open(name string) (*io.SectionReader, error) {
 	if !found {
 		return nil, fmt.Errorf("there is no %s in the archive", name)
 	}
-	return io.NewSectionReader(a.file, e.offset, e.size), nil
+	return io.NewSectionReader(e.file, e.offset, e.size), nil
 }
 
 // maxJSON is how large a manifest or a configuration may be, in bytes. They are read into memory.

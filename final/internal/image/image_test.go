@@ -332,10 +332,15 @@ func TestUnpackTakesNoXattrsOfOverlayfs(t *testing.T) {
 	require.False(t, xattrs["user.overlay.opaque"])
 }
 
-func TestSparseArchiveOfGNUTar(t *testing.T) {
-	s := newStore(t)
+func needGNUTar(t *testing.T) {
+	t.Helper()
 	version, _ := exec.Command("tar", "--version").Output()
 	need(t, strings.Contains(string(version), "GNU"), "GNU tar")
+}
+
+func TestSparseArchiveOfGNUTar(t *testing.T) {
+	needGNUTar(t)
+	s := newStore(t)
 	dir := t.TempDir()
 	makeTree(t, dir)
 	require.NoError(t, os.Remove(filepath.Join(dir, "dir/deleted")))

@@ -109,6 +109,16 @@ func (i *Image) rows(names []string) ([]Row, error) {
 	return rows, nil
 }
 
+// Names returns the image's names with their tags, in order.
+func (i *Image) Names() ([]string, error) {
+	names, err := i.store.names()
+	if err != nil || names[i.ID] == nil {
+		return []string{}, err
+	}
+	slices.Sort(names[i.ID])
+	return names[i.ID], nil
+}
+
 func (i *Image) created() time.Time {
 	if i.Config.Created == nil {
 		return time.Time{}

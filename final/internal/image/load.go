@@ -10,6 +10,7 @@ import (
 	"io"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/lixd/mydocker/final/internal/oci"
@@ -33,6 +34,7 @@ func (l Loaded) String() string {
 type described struct {
 	names  []string
 	config blob
+	raw    []byte // the configuration itself, if the archive has none of today's
 	layers []blob
 }
 
@@ -54,7 +56,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress Progress) ([]Loa
 		return nil, err
 	}
 	defer a.close()
-	images, err := describe(a)
+	images, err := describe(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -76,14 +78,16 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress Progress) ([]Loa
 
 // describe returns the images of an archive. One in both formats, as docker makes it, has its
 // names where they are plain.
-func describe(a *archive) ([]described, error) {
+func describe(ctx context.Context, a *archive) ([]described, error) {
 	switch {
 	case a.has("manifest.json"):
 		return describeDocker(a)
 	case a.has("index.json"):
 		return describeLayout(a)
+	case a.has("repositories"):
+		return describeLegacy(ctx, a)
 	default:
-		return nil, errors.New("unrecognized image format: there is neither a manifest.json nor an index.json in the archive")
+		return nil, errors.New("unrecognized image format: the archive has no manifest.json, index.json or repositories")
 	}
 }
 
@@ -121,41 +125,42 @@ type manifest struct {
 	Layers    []oci.Descriptor
 }
 
-// describeLayout returns the images of an OCI image layout: those that have names, or else
-// the one that is for this machine.
+// describeLayout returns the images of an OCI image layout: all that have a name or a tag, or that
+// say nothing of a platform. If there are none, the layout has one image for several platforms.
 func describeLayout(a *archive) ([]described, error) {
 	var index manifest
 	if err := a.readJSON("index.json", &index); err != nil {
 		return nil, err
 	}
-	chosen := map[oci.Digest]int{} // what was described, by its manifest
-	var images []described
-	for _, d := range index.Manifests {
-		name := nameOf(d)
-		if name == "" {
-			continue
+	descriptors := slices.Clone(index.Manifests)
+	descriptors = slices.DeleteFunc(descriptors, func(d oci.Descriptor) bool {
+		return d.Platform != nil && d.Annotations[oci.AnnotationRefName] == "" && nameOf(d) == ""
+	})
+	if len(descriptors) == 0 {
+		d, err := choosePlatform(index.Manifests)
+		if err != nil {
+			return nil, err
 		}
-		at, known := chosen[d.Digest]
+		descriptors = []oci.Descriptor{d}
+	}
+	at := map[oci.Digest]int{} // the place in images, by the manifest
+	var images []described
+	for _, d := range descriptors {
+		i, known := at[d.Digest]
 		if !known {
 			image, err := describeManifest(a, d, maxDepth)
 			if err != nil {
 				return nil, err
 			}
-			at = len(images)
-			chosen[d.Digest] = at
+			i = len(images)
+			at[d.Digest] = i
 			images = append(images, image)
 		}
-		images[at].names = append(images[at].names, name)
+		if name := nameOf(d); name != "" {
+			images[i].names = append(images[i].names, name)
+		}
 	}
-	if len(images) > 0 {
-		return images, nil
-	}
-	d, err := choosePlatform(index.Manifests)
-	if err != nil {
-		return nil, err
-	}
-	image, err := describeManifest(a, d, maxDepth)
-	return []described{image}, err
+	return images, nil
 }
 
 // nameOf returns the name that a descriptor's annotations give an image. That of the OCI
@@ -254,9 +259,12 @@ func mismatch(what string, found, wanted oci.Digest) error {
 
 // loadImage adds an image: first its layers, then its configuration, then its names.
 func (s *Store) loadImage(ctx context.Context, a *archive, image described, progress Progress) (Loaded, error) {
-	raw, err := readVerified(a, image.config)
-	if err != nil {
-		return Loaded{}, err
+	raw := image.raw
+	if raw == nil {
+		var err error
+		if raw, err = readVerified(a, image.config); err != nil {
+			return Loaded{}, err
+		}
 	}
 	i, err := s.FromConfig(raw)
 	if err != nil {
@@ -291,9 +299,6 @@ func (s *Store) loadImage(ctx context.Context, a *archive, image described, prog
 }
 
 func checkPlatform(image oci.Image, layers int) error {
-	if len(image.RootFS.DiffIDs) == 0 {
-		return errors.New("the image has no layers")
-	}
 	if len(image.RootFS.DiffIDs) != layers {
 		return fmt.Errorf("the image has %d layers by its configuration, and %d by its manifest", len(image.RootFS.DiffIDs), layers)
 	}

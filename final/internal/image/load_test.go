@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -205,7 +206,7 @@ func TestLoadRefuses(t *testing.T) {
 		"unrecognized image format":                                 func(files map[string][]byte) { delete(files, "manifest.json") },
 		"there is no a/layer.tar in the archive":                    func(files map[string][]byte) { delete(files, "layer.tar") },
 		`"sha256:../../x" is no digest of a layer`:                  hostileConfig(`{"os":"linux","rootfs":{"diff_ids":["sha256:../../x"]}}`),
-		"the image has no layers":                                   hostileConfig(`{"os":"linux"}`),
+		"the image has 0 layers by its configuration, and 1 by":     hostileConfig(`{"os":"linux"}`),
 		"the image is for windows":                                  hostileConfig(fmt.Sprintf(`{"os":"windows","rootfs":{"diff_ids":[%q]}}`, oci.FromBytes([]byte("x")))),
 		"reading the image's configuration: unexpected end of JSON": hostileConfig(`{"os":`),
 	} {
@@ -327,6 +328,31 @@ func TestSaveOfSeveral(t *testing.T) {
 	require.ErrorContains(t, s.Save(t.Context(), &archive, []string{"none"}), "no such image: none:latest")
 }
 
+func TestSaveOfAllTags(t *testing.T) {
+	s := newStore(t)
+	importTar(t, s, "app:1", file{name: "1"})
+	importTar(t, s, "app:2", file{name: "2"})
+	require.NoError(t, s.Tag(t.Context(), "app:2", "app:latest"))
+	importTar(t, s, "app:5000/other:1", file{name: "3"})
+	names := func(refs ...string) (names []string) {
+		var archive bytes.Buffer
+		require.NoError(t, s.Save(t.Context(), &archive, refs))
+		loaded, err := newStore(t).Load(t.Context(), &archive, nil)
+		require.NoError(t, err)
+		for _, image := range loaded {
+			names = append(names, image.Names...)
+		}
+		return names
+	}
+	require.Equal(t, []string{"app:1", "app:2", "app:latest"}, names("app"))
+	require.Equal(t, []string{"app:latest"}, names("app:latest"))
+	_, _, err := s.Remove(t.Context(), "app:latest", false, nothingUsed)
+	require.NoError(t, err)
+	require.Equal(t, []string{"app:1", "app:2"}, names("app", "docker.io/library/app"))
+	err = s.Save(t.Context(), io.Discard, []string{"app:latest"})
+	require.EqualError(t, err, "saving image app:latest: no such image: app:latest")
+}
+
 func TestBar(t *testing.T) {
 	var terminal bytes.Buffer
 	bar := NewBar(&terminal)
@@ -396,4 +422,117 @@ func FuzzLayer(f *testing.F) {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(packed.Bytes(), again.Bytes()))
 	})
+}
+
+func TestLoadOfAnImageWithoutLayers(t *testing.T) {
+	s := newStore(t)
+	archive := tarOf(t, file{name: "c.json", content: `{"os":"linux","config":{"Labels":{"a":"b"}},"rootfs":{"type":"layers","diff_ids":null}}`},
+		file{name: "manifest.json", content: `[{"Config":"c.json","RepoTags":["none:1"],"Layers":null}]`})
+	_, err := s.Load(t.Context(), bytes.NewReader(archive), nil)
+	require.NoError(t, err)
+	var saved bytes.Buffer
+	require.NoError(t, s.Save(t.Context(), &saved, []string{"none:1"}))
+	loaded, err := newStore(t).Load(t.Context(), &saved, nil)
+	require.NoError(t, err)
+	require.Equal(t, "Loaded image: none:1", loaded[0].String())
+	require.Len(t, must(s.List()), 1)
+}
+
+// TestLoadOfBareTags loads every image of a layout whose manifests have tags and no names.
+func TestLoadOfBareTags(t *testing.T) {
+	var files []file
+	add := func(content []byte) oci.Descriptor {
+		d := oci.Descriptor{Digest: oci.FromBytes(content), Size: int64(len(content))}
+		files = append(files, file{name: blobFile(d.Digest), content: string(content)})
+		return d
+	}
+	encode := func(value any) []byte { return must(json.Marshal(value)) }
+	var manifests []oci.Descriptor
+	for _, tag := range []string{"a", "b", "", "docker.io/library/named:1"} {
+		layer := tarOf(t, file{name: "tag", content: tag})
+		config := add(encode(oci.Image{RootFS: oci.RootFS{DiffIDs: []oci.Digest{oci.FromBytes(layer)}}}))
+		d := add(encode(oci.Manifest{Config: config, Layers: []oci.Descriptor{add(layer)}}))
+		if tag != "" {
+			d.Annotations = map[string]string{oci.AnnotationRefName: tag}
+		}
+		manifests = append(manifests, d)
+	}
+	again := manifests[0]
+	again.Annotations = map[string]string{oci.AnnotationRefName: "other"}
+	remark := oci.Descriptor{Digest: oci.FromBytes(nil), Platform: &oci.Platform{OS: "unknown", Architecture: "unknown"}}
+	files = append(files, file{name: "index.json", content: string(encode(oci.Index{Manifests: append(manifests, again, remark)}))})
+
+	loaded, err := newStore(t).Load(t.Context(), bytes.NewReader(tarOf(t, files...)), nil)
+	require.NoError(t, err)
+	require.Len(t, loaded, 4)
+	for _, image := range loaded[:3] {
+		require.Empty(t, image.Names)
+	}
+	require.Equal(t, []string{"named:1"}, loaded[3].Names)
+}
+
+// TestLoadOfAnArchiveOfTar loads archives that people made of an unpacked one: with absolute names,
+// and with files whose zeros tar took for holes.
+func TestLoadOfAnArchiveOfTar(t *testing.T) {
+	needGNUTar(t)
+	dir := t.TempDir()
+	layer := tarOf(t, file{name: "zeros", content: strings.Repeat("\x00", 1<<20) + "end"})
+	config := fmt.Sprintf(`{"os":"linux","rootfs":{"diff_ids":[%q]}}`, oci.FromBytes(layer))
+	for name, content := range map[string]string{
+		"a/layer.tar": string(layer), "config.json": config,
+		"manifest.json": `[{"Config":"config.json","RepoTags":["x:1"],"Layers":["b/layer.tar"]}]`,
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+	}
+	require.NoError(t, exec.Command("fallocate", "--dig-holes", filepath.Join(dir, "a/layer.tar")).Run())
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "b"), 0o700))
+	require.NoError(t, os.Symlink("/a/layer.tar", filepath.Join(dir, "b/layer.tar")))
+	for _, options := range [][]string{
+		{"--format=gnu", "--sparse", "--transform=s,^./,/,"},
+		{"--format=posix", "--sparse-version=0.0"},
+		{"--format=posix", "--sparse-version=0.1"},
+		{"--format=posix", "--sparse-version=1.0"},
+	} {
+		archive, err := exec.Command("tar", append(options, "-P", "-C", dir, "-c", ".")...).Output()
+		require.NoError(t, err)
+		require.Less(t, len(archive), 1<<20)
+		for name, load := range map[string]func(s *Store) ([]Loaded, error){
+			"from a pipe": func(s *Store) ([]Loaded, error) { return s.Load(t.Context(), bytes.NewReader(archive), nil) },
+			"from a file": func(s *Store) ([]Loaded, error) {
+				file := filepath.Join(t.TempDir(), "x.tar")
+				require.NoError(t, os.WriteFile(file, archive, 0o600))
+				return loadFile(t, s, file)
+			},
+		} {
+			_, err := load(newStore(t))
+			require.NoError(t, err, "%s, %s", options, name)
+		}
+	}
+}
+
+// TestLoadOfALegacyArchive loads an archive as docker made it before 1.10, with a command that is a
+// string.
+func TestLoadOfALegacyArchive(t *testing.T) {
+	s := newStore(t)
+	bottom, top := tarOf(t, file{name: "bottom"}), tarOf(t, file{name: "top"})
+	loaded, err := s.Load(t.Context(), bytes.NewReader(tarOf(t,
+		file{name: "aaa/"}, file{name: "aaa/VERSION", content: "1.0"}, file{name: "aaa/layer.tar", content: string(bottom)},
+		file{name: "aaa/json", content: `{"id":"aaa","created":"2014-01-02T03:04:05Z","container_config":{"Cmd":["/bin/sh","-c","#(nop) ADD"]},"os":"linux"}`},
+		file{name: "bbb/"}, file{name: "bbb/layer.tar", content: string(gzipped(top))},
+		file{name: "bbb/json", content: `{"id":"bbb","parent":"aaa","created":"2014-01-02T03:04:06Z","config":{"Cmd":"date","Env":null},"Size":1,"os":"linux"}`},
+		file{name: "repositories", content: `{"old":{"1":"bbb","latest":"bbb"},"base":{"1":"aaa"}}`},
+	)), nil)
+	require.NoError(t, err)
+	require.Len(t, loaded, 2)
+	image, err := s.Find(t.Context(), "old:1")
+	require.NoError(t, err)
+	require.Equal(t, []oci.Digest{oci.FromBytes(bottom), oci.FromBytes(top)}, image.Config.RootFS.DiffIDs)
+	require.Equal(t, oci.CommandLine{"date"}, image.Config.Config.Cmd)
+	require.Equal(t, "/bin/sh -c #(nop) ADD", image.Config.History[0].CreatedBy)
+	require.NotContains(t, string(image.Raw), "parent")
+
+	_, err = s.Load(t.Context(), bytes.NewReader(tarOf(t, file{name: "aaa/json", content: `{"parent":"aaa"}`},
+		file{name: "repositories", content: `{"x":{"1":"aaa"}}`})), nil)
+	require.EqualError(t, err, "reading image aaa: it has too many layers")
 }

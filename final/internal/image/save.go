@@ -9,14 +9,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/lixd/mydocker/final/internal/oci"
 )
 
 // Save writes images to an archive that is both in docker's format and an OCI image layout, as
-// docker's own is. The same images make the same archive. An image without a tag is saved by
-// its tag latest, one by its ID without a name.
+// docker's own is. The same images make the same archive. A name without a tag stands for all tags
+// that it has. An image that is given by its ID is saved without a name.
 //
 // A layer is packed anew. If it was loaded from an archive that another program packed, the new
 // one may have another digest. Then the saved image has another configuration, and so another
@@ -29,7 +31,11 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string) error {
 	defer release()
 	sv := saver{store: s, tar: tar.NewWriter(w), written: map[oci.Digest]bool{}}
 	for _, ref := range refs {
-		if err := sv.save(ctx, ref); err != nil {
+		names, err := s.withAllTags(ref)
+		for _, name := range names {
+			err = errors.Join(err, sv.save(ctx, name))
+		}
+		if err != nil {
 			return fmt.Errorf("saving image %s: %w", ref, err)
 		}
 	}
@@ -37,6 +43,33 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string) error {
 		return fmt.Errorf("saving the images: %w", err)
 	}
 	return nil
+}
+
+// withAllTags returns the names that a name without a tag stands for, and otherwise ref alone.
+func (s *Store) withAllTags(ref string) ([]string, error) {
+	r, err := parseReference(ref)
+	if err != nil || r.digest != "" || strings.HasSuffix(ref, ":"+r.tag) {
+		return []string{ref}, nil //nolint:nilerr // it may be an ID
+	}
+	all, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	var tagged []string
+	for _, names := range all {
+		for _, name := range names {
+			if name[:strings.LastIndexByte(name, ':')] == r.repository {
+				tagged = append(tagged, name)
+			}
+		}
+	}
+	_, err = os.Lstat(s.archive(r))
+	packed := err == nil && hasArchive(r) && !slices.Contains(tagged, r.name())
+	if len(tagged) == 0 || packed {
+		tagged = append(tagged, ref)
+	}
+	slices.Sort(tagged)
+	return tagged, nil
 }
 
 type saver struct {
@@ -48,6 +81,7 @@ type saver struct {
 
 // saved is an image whose blobs are in the archive.
 type saved struct {
+	id       oci.Digest // in the store
 	names    []reference
 	manifest oci.Descriptor
 	config   oci.Digest
@@ -59,7 +93,11 @@ func (sv *saver) save(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	one := saved{}
+	if at := slices.IndexFunc(sv.images, func(other saved) bool { return other.id == image.ID }); at >= 0 {
+		sv.remember(sv.images[at], ref)
+		return nil
+	}
+	one := saved{id: image.ID}
 	raw := image.Raw
 	diffIDs := image.Config.RootFS.DiffIDs
 	for _, id := range diffIDs {

@@ -5,8 +5,10 @@
 package oci
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"strings"
 	"time"
 )
@@ -101,12 +103,24 @@ type ImageConfig struct {
 	User         string              `json:"User,omitempty"`
 	ExposedPorts map[string]struct{} `json:"ExposedPorts,omitempty"`
 	Env          []string            `json:"Env,omitempty"`
-	Entrypoint   []string            `json:"Entrypoint,omitempty"`
-	Cmd          []string            `json:"Cmd,omitempty"`
+	Entrypoint   CommandLine         `json:"Entrypoint,omitempty"`
+	Cmd          CommandLine         `json:"Cmd,omitempty"`
 	Volumes      map[string]struct{} `json:"Volumes,omitempty"`
 	WorkingDir   string              `json:"WorkingDir,omitempty"`
 	Labels       map[string]string   `json:"Labels,omitempty"`
 	StopSignal   string              `json:"StopSignal,omitempty"`
+}
+
+// CommandLine is a program and its arguments. Old configurations have a string for one word.
+type CommandLine []string
+
+// UnmarshalJSON reads an array, a string or null.
+func (c *CommandLine) UnmarshalJSON(data []byte) error {
+	if !bytes.HasPrefix(data, []byte(`"`)) {
+		return json.Unmarshal(data, (*[]string)(c))
+	}
+	*c = make(CommandLine, 1)
+	return json.Unmarshal(data, &(*c)[0])
 }
 
 // RootFS names an image's layers, the lowest first.
