@@ -115,7 +115,8 @@ func (l *launch) joinNamespaces(pidfd int) {
 // nothing open or in memory that is not for the command.
 func (l *launch) goOnInside() {
 	const doing = "joining the container's PID namespace"
-	l.call(doing, unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD), 0, 0, 0, 0)
+	l.call(doing, unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD), 0, 0, 0, 0).
+		explain(unix.EAGAIN, "the container may have no more processes: see --pids-limit")
 	l.call(doing, opNumber(opLeave))
 }
 

@@ -11,7 +11,6 @@ import "golang.org/x/sys/unix"
 // nothing of the host's in /proc/1.
 func (l *launch) stayAsInit() {
 	const doing = "making the init's child"
-	l.call("naming the init", unix.SYS_PRCTL, unix.PR_SET_NAME, playerName, 0, 0, 0)
 	// All signals are blocked, so that the init gets each by rt_sigtimedwait(2) and loses none.
 	l.setSignalMask("blocking signals", ^uint64(0))
 	l.call(doing, unix.SYS_CLONE, int(unix.SIGCHLD), 0, 0, 0, 0)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -191,6 +192,10 @@ func beParent() {
 		Command: Command{Args: []string{"sleep", "1000"}, Env: []string{"PATH=/bin"}, User: User{UID: 7, GID: 7}},
 		Init:    os.Getenv("INIT") != "",
 		Root:    Overlay{Layers: []string{os.Args[1]}, Upper: os.Args[2] + "/upper", Work: os.Args[2] + "/work", Target: os.Args[2]},
+	}
+	volumes, _ := strconv.Atoi(os.Getenv("VOLUMES"))
+	for i := range volumes {
+		spec.Volumes = append(spec.Volumes, Volume{Source: "/etc", Target: fmt.Sprintf("/v/%d", i)})
 	}
 	process, err := Start(spec)
 	if err != nil {

@@ -3,9 +3,13 @@
 package runtime
 
 import (
+	"bufio"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -210,9 +214,47 @@ func TestNoWayOut(t *testing.T) {
 		refused(StatusNotFound, "", Command{Args: []string{link + host}})
 		refused(StatusNotFound, "not found in $PATH", Command{Args: []string{"true"}, Env: []string{"PATH=" + link + filepath.Dir(host)}})
 	}
+	for fd := range 12 {
+		spec := *base
+		spec.Tmpfs = []Tmpfs{{Target: fmt.Sprintf("/proc/self/fd/%d", fd)}}
+		_, err := Start(&spec)
+		require.ErrorIs(t, err, unix.ELOOP)
+	}
 	for _, name := range []string{"/proc/self/exe", "/bin/self", "/proc/self/fd/3"} {
 		refused(StatusNotExecutable, "permission denied", Command{Args: []string{name}})
 	}
+}
+
+// TestManyFiles has more volumes than the soft limit lets processes have open files.
+func TestManyFiles(t *testing.T) {
+	spec := newSpec(t, "x")
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	parent := exec.Command("/bin/sh", "-c", `ulimit -Sn 30; exec "$0" "$@"`, exe, spec.Root.Layers[0], filepath.Dir(spec.Root.Upper))
+	parent.Env = append(os.Environ(), stepVar+"=parent", "VOLUMES=40")
+	parent.Stderr = os.Stderr
+	stdout, err := parent.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, parent.Start())
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	assert.NotEmpty(t, line)
+	require.NoError(t, parent.Process.Kill())
+	_ = parent.Wait()
+}
+
+// TestMemfdsForbidden has a kernel that runs nothing from memory.
+func TestMemfdsForbidden(t *testing.T) {
+	const sysctl = "/proc/sys/vm/memfd_noexec" // of our PID namespace
+	before, err := os.ReadFile(sysctl)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // such a kernel has no such switch
+	}
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(sysctl, []byte("2"), 0))
+	defer func() { assert.NoError(t, os.WriteFile(sysctl, before, 0)) }()
+	_, err = run(t, newSpec(t, "true"))
+	require.ErrorContains(t, err, "vm.memfd_noexec")
 }
 
 // TestStandardFilesAreNoWayOut has a directory as a standard file: its ".." leads out.

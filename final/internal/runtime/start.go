@@ -157,11 +157,11 @@ func (l *launch) close() {
 	}
 }
 
-// begin takes from the player what nobody in the container may use. Its executable would play the
-// program again, for a command like /proc/self/exe. Our keys are not for the container: see
-// keyrings(7).
+// begin takes from the player what nothing in the container may use: its executable would play the
+// program again, for a command like /proc/self/exe, and our keys are for us. See keyrings(7).
 func (l *launch) begin() {
 	l.call("making the player not executable", unix.SYS_FCHMOD, codeFD, 0)
+	l.call("naming the player", unix.SYS_PRCTL, unix.PR_SET_NAME, playerName, 0, 0, 0)
 	l.call("making a session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).forgive(unix.ENOSYS, unix.EPERM)
 	l.raiseFileLimit()
 	l.dieWithParent()

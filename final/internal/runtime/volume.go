@@ -55,10 +55,14 @@ func isDir(fd int) bool {
 	return unix.Fstat(fd, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
+// mountTmpfs mounts file systems in memory, as mountVolumes does: mount(2) itself would follow
+// every link to its target.
 func (l *launch) mountTmpfs(mounts []Tmpfs) {
 	for _, m := range mounts {
 		doing, target := "mounting a tmpfs on "+m.Target, path.Clean(m.Target)
 		l.mkdirAll(doing, target)
-		l.call(doing, unix.SYS_MOUNT, "tmpfs", target, "tmpfs", m.Flags, m.Options)
+		l.open(doing, target)
+		l.call(doing, unix.SYS_FCHDIR, previous)
+		l.call(doing, unix.SYS_MOUNT, "tmpfs", ".", "tmpfs", m.Flags, m.Options)
 	}
 }
