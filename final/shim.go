@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lixd/mydocker/final/internal/cgroup"
 	"github.com/lixd/mydocker/final/internal/container"
 	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
 )
@@ -58,7 +61,7 @@ func startShim(c *container.Container, attached *os.File) error {
 	if !c.Config.Terminal {
 		shim.Stderr = os.Stderr // until the container runs: a network may have something to say
 	}
-	err = shim.Start()
+	err = startOutside(shim)
 	theirs.Close()
 	if err != nil {
 		return fmt.Errorf("starting the shim: %w", err)
@@ -71,6 +74,42 @@ func startShim(c *container.Container, attached *os.File) error {
 		return &containerruntime.Error{Status: report.Status, Err: errors.New(report.Message)}
 	}
 	return nil
+}
+
+// startOutside starts a shim outside of our caller's cgroups. A thread of ours joins the others and
+// forks, as to be moved would take the shim longer than to start. Then the thread ends.
+func startOutside(shim *exec.Cmd) error {
+	groups, err := cgroup.Outside()
+	if err != nil {
+		return err
+	}
+	defer groups.Close()
+	if groups.Dir != nil {
+		shim.SysProcAttr.UseCgroupFD, shim.SysProcAttr.CgroupFD = true, int(groups.Dir.Fd())
+	}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		for _, tasks := range groups.Tasks {
+			_ = os.WriteFile(tasks, []byte("0"), 0) // a group that takes no more is no reason not to start
+		}
+		started <- shim.Start()
+	}()
+	return <-started
+}
+
+// becomeLastToKill makes the shim the last process that the kernel takes when memory is short:
+// without it no process would record the container's end. The container was started before, and
+// keeps the score of our caller. See proc_pid_oom_score_adj(5).
+func becomeLastToKill() {
+	const file = "/proc/self/oom_score_adj"
+	if os.WriteFile(file, []byte("-999"), 0) == nil {
+		return
+	}
+	score, _ := os.ReadFile(file)
+	if !bytes.HasPrefix(score, []byte("-")) {
+		_ = os.WriteFile(file, []byte("0"), 0) // less takes CAP_SYS_RESOURCE
+	}
 }
 
 // runShim is what a shim does. When the container runs nobody listens to it any more: what is to
@@ -105,6 +144,7 @@ func runShim(id string, isAttached bool) error {
 			reported = true
 			tell(shimReport{})
 			leaveOutput()
+			becomeLastToKill()
 			shrink()
 		},
 	})
