@@ -156,7 +156,7 @@ func (c *container) isRunning() bool {
 		return true
 	}
 	start, err := startTime(c.PID)
-	return err == nil && start == c.PIDStart
+	return err == nil && start == c.PIDStart && !isZombie(c.PID)
 }
 
 // isLocked tells whether a process holds the lock on the directory: see lockDir.

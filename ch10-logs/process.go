@@ -20,6 +20,13 @@ func startTime(pid int) (uint64, error) {
 	return parseStartTime(stat)
 }
 
+// isZombie tells whether a process has ended, and its parent has not waited for it. Without a shim
+// that is up to the host's process 1, and in many a development container that waits for nobody.
+func isZombie(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" Z"))
+}
+
 // parseStartTime finds field 22. The second is the program's name in parentheses, and may hold
 // blanks and parentheses itself.
 func parseStartTime(stat []byte) (uint64, error) {
