@@ -31,13 +31,13 @@ type networkConfig struct {
 	Gateway netip.Addr
 }
 
-// checkNetwork refuses to publish ports where there is nothing to reach them through. It brings
+// checkNetwork says so where ports cannot be published. It brings
 // a network up that a shim is going to need: if we have to say something about it, a shim has
 // nobody to say it to.
 func checkNetwork(opts runOptions) error {
 	isNetwork := opts.network != noNetwork && opts.network != hostNetwork
 	if len(opts.ports) > 0 && !isNetwork {
-		return fmt.Errorf("-p needs a network, and --network %s is none: there is nothing to publish", opts.network)
+		fmt.Fprintf(os.Stderr, "WARNING: published ports are discarded with --network %s\n", opts.network)
 	}
 	if !opts.detach || !isNetwork {
 		return nil

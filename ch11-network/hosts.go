@@ -139,20 +139,27 @@ func resolvers(shared bool) string {
 	if behind, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil && strings.Contains(string(content), "127.0.0.53") {
 		content = behind
 	}
-	return withoutLocal(string(content))
+	return reachable(string(content))
 }
 
-// withoutLocal leaves out the servers that only the host itself reaches.
-func withoutLocal(content string) string {
+// reachable leaves out the servers that the container does not reach: the host's own ones, and
+// those with IPv6 addresses, as the networks have none. If no server is left, it names Google's,
+// as docker does.
+func reachable(content string) string {
 	var kept strings.Builder
+	servers := 0
 	for line := range strings.Lines(content) {
 		fields := strings.Fields(line)
 		if len(fields) > 1 && fields[0] == "nameserver" {
-			if addr, err := netip.ParseAddr(fields[1]); err == nil && addr.IsLoopback() {
+			if addr, err := netip.ParseAddr(fields[1]); err == nil && (addr.IsLoopback() || !addr.Is4()) {
 				continue
 			}
+			servers++
 		}
 		kept.WriteString(line)
+	}
+	if servers == 0 {
+		kept.WriteString("\nnameserver 8.8.8.8\nnameserver 8.8.4.4\n")
 	}
 	return kept.String()
 }

@@ -64,6 +64,9 @@ func parsePort(spec string) ([]port, error) {
 		return nil, fmt.Errorf("invalid containerPort: %s", container)
 	}
 	var hostFirst, hostLast uint16
+	if host == "0" {
+		host = "" // any that is free
+	}
 	if host != "" {
 		if hostFirst, hostLast, ok = parseRange(host); !ok {
 			return nil, fmt.Errorf("invalid hostPort: %s", host)

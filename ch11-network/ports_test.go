@@ -36,7 +36,7 @@ func TestParsePorts(t *testing.T) {
 		"8080:80-79":     "invalid containerPort: 80-79",
 		"8080:65536":     "invalid containerPort: 65536",
 		"a:80":           "invalid hostPort: a",
-		"0:80":           "invalid hostPort: 0",
+		"0-1:80":         "invalid hostPort: 0-1",
 		"8080-8082:1-2":  "invalid ranges specified for container and host Ports: 1-2 and 8080-8082",
 		"8080:80/sctp":   "invalid proto: sctp",
 		"8080:80/":       "invalid proto: ",

@@ -57,7 +57,7 @@ func createFlags(o *createOptions) []cli.Flag {
 		&cli.Float64Flag{Name: "cpu", Usage: "limit processor time to so many percent of one processor", Destination: &o.percent},
 		&cli.StringFlag{Name: "cpuset-cpus", Aliases: []string{"cpuset"}, Usage: "run on these processors only, as in 0-2,4", Destination: &o.limits.CPUSet},
 		&cli.Int64Flag{Name: "pids-limit", Usage: "limit the number of processes and threads", Destination: &o.limits.PIDs},
-		&cli.StringFlag{Name: "network", Aliases: []string{"net"}, Value: network.Default, Usage: "join a network, or none, or use the host's", Destination: &o.config.Network},
+		&cli.StringFlag{Name: "network", Aliases: []string{"net"}, Value: network.Default, Usage: "join a network, or none, or use that of the host, or of container:NAME", Destination: &o.config.Network},
 		&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "make a port reachable from outside, as in 8080:80, 127.0.0.1:8080:80/udp or 80"},
 		&cli.BoolFlag{Name: "init", Usage: "run an init that passes signals on and buries orphans", Destination: &o.config.Init},
 		&cli.StringFlag{Name: "stop-signal", Usage: "what stop sends first", Destination: &o.config.StopSignal},
@@ -184,8 +184,8 @@ func (o *createOptions) parse(cmd *cli.Command) (err error) {
 	if o.config.Ports, err = network.ParsePorts(cmd.StringSlice("publish")); err != nil {
 		return err
 	}
-	if len(o.config.Ports) > 0 && (o.config.Network == network.None || o.config.Network == network.Host) {
-		return fmt.Errorf("-p needs a network, and --network %s is none: there is nothing to publish", o.config.Network)
+	if err := o.checkNetwork(); err != nil {
+		return err
 	}
 	if o.config.Env, err = parseEnv(cmd.StringSlice("env-file"), cmd.StringSlice("env")); err != nil {
 		return err
@@ -205,6 +205,34 @@ func (o *createOptions) parse(cmd *cli.Command) (err error) {
 		return fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", dir)
 	}
 	return container.CheckName(o.name)
+}
+
+// checkNetwork refuses, or drops with a warning, what the container's kind of network does not have.
+func (o *createOptions) checkNetwork() error {
+	config := &o.config
+	if err := network.CheckHostname(config.Hostname); err != nil {
+		return err
+	}
+	given, joins := strings.CutPrefix(config.Network, container.NetworkOf)
+	switch {
+	case joins && len(config.Ports) > 0:
+		return errors.New("conflicting options: port publishing and the container type network mode")
+	case joins && config.Hostname != "":
+		return errors.New("conflicting options: hostname and the network mode")
+	case joins:
+		other, err := containers().Find(given)
+		if err != nil {
+			return err
+		}
+		config.Network, config.Hostname = container.NetworkOf+other.ID, other.Config.Hostname
+	case config.Network == network.Host && config.Hostname == "":
+		config.Hostname, _ = os.Hostname() // else it is the beginning of the container's ID
+	}
+	if (config.Network == network.Host || config.Network == network.None) && len(config.Ports) > 0 {
+		fmt.Fprintf(os.Stderr, "WARNING: published ports are discarded with --network %s\n", config.Network)
+		config.Ports = nil
+	}
+	return nil
 }
 
 // parseMemory reads a size in docker's notation. See units.RAMInBytes.
@@ -242,7 +270,7 @@ func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*containe
 	config.User = cmp.Or(o.config.User, from.User)
 	config.StopSignal = cmp.Or(o.config.StopSignal, from.StopSignal)
 	config.Hostname = cmp.Or(o.config.Hostname, c.ShortID())
-	if !network.IsPredefined(config.Network) {
+	if !network.IsPredefined(config.Network) && !strings.HasPrefix(config.Network, container.NetworkOf) {
 		if n, err := networks().Find(config.Network); err == nil { // by its ID, perhaps
 			config.Network = n.Name
 		}

@@ -29,10 +29,8 @@ func newInspectCommand() *cli.Command {
 		Name:      "inspect",
 		Usage:     "print what is known about containers, images, networks and volumes",
 		ArgsUsage: "NAME|ID...",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "a template of Go's", Destination: &format},
-		},
-		Before: requireRoot,
+		Flags:     []cli.Flag{formatFlag(&format)},
+		Before:    requireRoot,
 		Action: needArgs(1, orMore, func(ctx context.Context, cmd *cli.Command) error {
 			found := []any{}
 			err := each(cmd, func(given string) error {
@@ -42,10 +40,7 @@ func newInspectCommand() *cli.Command {
 				}
 				return err
 			})
-			if format == "" || format == "json" {
-				return errors.Join(printJSON(found), err)
-			}
-			return errors.Join(printEach(format, found), err)
+			return errors.Join(printObjects(format, found), err)
 		}),
 	}
 }
@@ -168,6 +163,19 @@ func describeImageConfig(c oci.ImageConfig, raw map[string]any) map[string]any {
 		"Volumes": c.Volumes, "WorkingDir": c.WorkingDir, "Labels": c.Labels, "StopSignal": c.StopSignal,
 	})
 	return described
+}
+
+// formatFlag is the flag of commands that inspect.
+func formatFlag(format *string) cli.Flag {
+	return &cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "json, or a template of Go's", Destination: format}
+}
+
+// printObjects prints all of them, or of each what a template says.
+func printObjects(format string, objects []any) error {
+	if format == "" || format == "json" {
+		return printJSON(objects)
+	}
+	return printEach(format, objects)
 }
 
 // printJSON prints an array as docker does.

@@ -16,7 +16,7 @@ import (
 func networks() *network.Store { return network.Open(stateDir()) }
 
 func newNetworkCommand() *cli.Command {
-	var driver, subnet, gateway string
+	var driver, subnet, gateway, format string
 	var force bool
 	return &cli.Command{
 		Name:            "network",
@@ -68,13 +68,14 @@ func newNetworkCommand() *cli.Command {
 			Name:      "inspect",
 			Usage:     "print what is known about networks",
 			ArgsUsage: "NAME...",
-			Action:    needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error { return inspectNetworks(cmd) }),
+			Flags:     []cli.Flag{formatFlag(&format)},
+			Action:    needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error { return inspectNetworks(cmd, format) }),
 		}},
 	}
 }
 
-// inspectNetworks prints an array, as docker does, also of those that it finds if others are missing.
-func inspectNetworks(cmd *cli.Command) error {
+// inspectNetworks prints those that it finds also if others are missing.
+func inspectNetworks(cmd *cli.Command, format string) error {
 	found := []any{}
 	err := each(cmd, func(name string) error {
 		n, err := networks().Find(name)
@@ -83,7 +84,7 @@ func inspectNetworks(cmd *cli.Command) error {
 		}
 		return err
 	})
-	return errors.Join(printJSON(found), err)
+	return errors.Join(printObjects(format, found), err)
 }
 
 func describeNetwork(n *network.Network) any {

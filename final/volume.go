@@ -16,6 +16,7 @@ import (
 
 func newVolumeCommand() *cli.Command {
 	var quiet, force bool
+	var format string
 	return &cli.Command{
 		Name:            "volume",
 		Usage:           "make, list and remove volumes",
@@ -84,6 +85,7 @@ func newVolumeCommand() *cli.Command {
 			Name:      "inspect",
 			Usage:     "print what is known about volumes",
 			ArgsUsage: "NAME...",
+			Flags:     []cli.Flag{formatFlag(&format)},
 			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				found := []any{}
 				err := each(cmd, func(name string) error {
@@ -93,7 +95,7 @@ func newVolumeCommand() *cli.Command {
 					}
 					return err
 				})
-				return errors.Join(printJSON(found), err)
+				return errors.Join(printObjects(format, found), err)
 			}),
 		}, {
 			Name:  "prune",

@@ -106,9 +106,9 @@ func newPortCommand() *cli.Command {
 				private := p.Private()
 				switch {
 				case wanted == "":
-					fmt.Printf("%s -> %s:%d\n", private, p.IP, p.Host)
+					fmt.Printf("%s -> %s\n", private, p.Public())
 				case wanted == private || wanted+"/tcp" == private:
-					fmt.Printf("%s:%d\n", p.IP, p.Host)
+					fmt.Println(p.Public())
 					found = true
 				}
 			}

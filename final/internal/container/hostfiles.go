@@ -36,27 +36,40 @@ func (s *Store) makeBase() (dir string, err error) {
 	return dir, nil
 }
 
-// makeHostFiles writes the container's own, and shows them to it, unless it sees something else
-// in their place.
-func (c *Container) makeHostFiles(spec *runtime.Spec) error {
-	shared := spec.Network.Host
-	files := map[string]string{"hosts": network.LocalHosts, "hostname": c.Config.Hostname + "\n", "resolv.conf": network.Resolvers(shared)}
+// writeHostFiles writes the container's own.
+func (c *Container) writeHostFiles() error {
+	shared := c.Config.Network == network.Host
+	files := map[string]string{"hosts": network.OwnHosts(c.Config.Hostname), "hostname": c.Config.Hostname + "\n", "resolv.conf": network.Resolvers(shared)}
 	if shared {
-		hosts, _ := os.ReadFile("/etc/hosts") // not every host has one
-		files["hosts"] = string(hosts)
+		files["hosts"] = hostsOfHost(c.Config.Hostname)
 	}
-	var shown []runtime.Volume
 	for _, name := range hostFiles {
 		if err := os.WriteFile(c.path(name), []byte(files[name]), 0o644); err != nil {
 			return fmt.Errorf("writing the container's %s: %w", name, err)
 		}
-		target := "/etc/" + name
-		if !isCovered(target, spec.Volumes) {
-			shown = append(shown, runtime.Volume{Source: c.path(name), Target: target})
+	}
+	return nil
+}
+
+// hostsOfHost returns the host's file hosts, for a container that may have a hostname of its own.
+func hostsOfHost(hostname string) string {
+	hosts, _ := os.ReadFile("/etc/hosts") // not every host has one
+	if name, _ := os.Hostname(); name == hostname {
+		return string(hosts)
+	}
+	return string(hosts) + "\n" + network.OwnHosts(hostname)
+}
+
+// showHostFiles shows the container the files of owner, which is itself, or the container whose
+// network it shares, unless it sees something else in their place.
+func (c *Container) showHostFiles(owner *Container, spec *runtime.Spec) {
+	var shown []runtime.Volume
+	for _, name := range hostFiles {
+		if target := "/etc/" + name; !isCovered(target, spec.Volumes) {
+			shown = append(shown, runtime.Volume{Source: owner.path(name), Target: target})
 		}
 	}
 	spec.Volumes = append(shown, spec.Volumes...)
-	return nil
 }
 
 // isCovered tells whether one of the volumes is in the path's place, or around it.

@@ -222,6 +222,7 @@ func (c *Container) spec() (*runtime.Spec, error) {
 		ReadOnly: c.Config.ReadOnly,
 		Tmpfs:    c.Config.Tmpfs,
 		Network:  runtime.Network{Host: c.Config.Network == network.Host},
+		Sysctls:  openToAll,
 	}
 	base, err := c.store.makeBase()
 	if err != nil {
@@ -231,7 +232,49 @@ func (c *Container) spec() (*runtime.Spec, error) {
 	for _, mount := range c.Config.Mounts {
 		spec.Volumes = append(spec.Volumes, mount.Volume)
 	}
-	return spec, c.makeHostFiles(spec)
+	owner, err := c.shareNetwork(spec)
+	if err == nil && owner == c {
+		err = c.writeHostFiles()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.showHostFiles(owner, spec)
+	return spec, nil
+}
+
+// NetworkOf and a container's ID are the network of a container that shares that one's.
+const NetworkOf = "container:"
+
+// shareNetwork says whose network namespace the container is in: its own, or that of a container
+// that must run.
+func (c *Container) shareNetwork(spec *runtime.Spec) (owner *Container, err error) {
+	id, shared := strings.CutPrefix(c.Config.Network, NetworkOf)
+	if !shared {
+		return c, nil
+	}
+	owner, err = c.store.Find(id)
+	if err != nil {
+		return nil, fmt.Errorf("joining the network of another container: %w", err)
+	}
+	if !owner.IsRunning() {
+		return nil, fmt.Errorf("cannot join network of a non running container: %s", id)
+	}
+	spec.Network.Path = fmt.Sprintf("/proc/%d/ns/net", owner.PID)
+	return owner, nil
+}
+
+// hasEndpoint tells whether the container has a place on a network of ours.
+func (c *Container) hasEndpoint() bool {
+	name := c.Config.Network
+	return name != network.Host && name != network.None && !strings.HasPrefix(name, NetworkOf)
+}
+
+// openToAll are settings of a network namespace of its own, as docker has them: every user may
+// listen on ports below 1024, and send echo requests.
+var openToAll = []runtime.Sysctl{
+	{Name: "net/ipv4/ip_unprivileged_port_start", Value: "0"},
+	{Name: "net/ipv4/ping_group_range", Value: "0 2147483647"},
 }
 
 // layers returns the directories of the image's layers, the topmost first.
@@ -270,7 +313,7 @@ func MergeEnv(below, above []string) []string {
 
 // joinNetwork finds the container its place. Attach makes it, when there is a namespace for it.
 func (c *Container) joinNetwork() (attach func(pid int) error, leave func() error, err error) {
-	if c.Config.Network == network.Host || c.Config.Network == network.None {
+	if !c.hasEndpoint() {
 		return func(int) error { return nil }, func() error { return nil }, nil
 	}
 	if c.Endpoint != nil { // of a shim that was killed

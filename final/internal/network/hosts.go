@@ -17,13 +17,37 @@ import (
 // LocalHosts is the file hosts of a container that is on no network.
 const LocalHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
-// hostsLine is the container's own line in a file of hosts: see hosts(5).
+// OwnHosts returns the file hosts of a container that has no address: its hostname is one of
+// those that lo has.
+func OwnHosts(hostname string) string {
+	return LocalHosts + hostsLine("127.0.1.1", hostname)
+}
+
+// hostsLine is the container's own line in a file of hosts.
 func (e *Endpoint) hostsLine() string {
-	names := []string{e.Name, e.ContainerID[:12]}
-	if e.Hostname != "" && !slices.Contains(names, e.Hostname) {
-		names = append(names, e.Hostname)
+	return hostsLine(e.Address.String(), e.Hostname, e.Name, e.ContainerID[:12])
+}
+
+// hostsLine returns a line of hosts(5). The hostname comes first, whole: hostname -f prints the
+// first name of the line that it finds itself on. The part before its first dot comes next.
+func hostsLine(address, hostname string, others ...string) string {
+	short, _, _ := strings.Cut(hostname, ".")
+	names := []string{address}
+	for _, name := range append([]string{hostname, short}, others...) {
+		if isHostname(name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
-	return fmt.Sprintf("%s\t%s\n", e.Address, strings.Join(names, " "))
+	return names[0] + "\t" + strings.Join(names[1:], " ") + "\n"
+}
+
+// CheckHostname refuses what the kernel takes for a hostname and programs do not, such as a
+// newline, which would begin another line of hosts(5). An empty one is replaced.
+func CheckHostname(name string) error {
+	if name != "" && !isHostname(name) || len(name) > 64 {
+		return fmt.Errorf("invalid hostname %q: only [a-zA-Z0-9_][a-zA-Z0-9_.-] are allowed, and 64 characters at most", name)
+	}
+	return nil
 }
 
 // hostsFile has the lines of the containers on the network.
@@ -96,6 +120,11 @@ func withoutAddress(hosts string, addr netip.Addr) string {
 	return kept.String()
 }
 
+func isHostname(name string) bool {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+	return name != "" && strings.Trim(name, allowed) == "" && !strings.ContainsAny(name[:1], "-.")
+}
+
 // Resolvers returns the container's resolv.conf(5). It is the host's, but for servers on the
 // host's own 127.0.0.0/8, which is not the container's. Behind that of systemd-resolved there
 // are others, in a file for programs like us: see systemd-resolved.service(8).
@@ -107,20 +136,27 @@ func Resolvers(shared bool) string {
 	if behind, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil && strings.Contains(string(content), "127.0.0.53") {
 		content = behind
 	}
-	return withoutLocal(string(content))
+	return reachable(string(content))
 }
 
-// withoutLocal leaves out the servers that only the host itself reaches.
-func withoutLocal(content string) string {
+// reachable leaves out the servers that the container does not reach: the host's own ones, and
+// those with IPv6 addresses, as the networks have none. If no server is left, it names Google's,
+// as docker does.
+func reachable(content string) string {
 	var kept strings.Builder
+	servers := 0
 	for line := range strings.Lines(content) {
 		fields := strings.Fields(line)
 		if len(fields) > 1 && fields[0] == "nameserver" {
-			if addr, err := netip.ParseAddr(fields[1]); err == nil && addr.IsLoopback() {
+			if addr, err := netip.ParseAddr(fields[1]); err == nil && (addr.IsLoopback() || !addr.Is4()) {
 				continue
 			}
+			servers++
 		}
 		kept.WriteString(line)
+	}
+	if servers == 0 {
+		kept.WriteString("\nnameserver 8.8.8.8\nnameserver 8.8.4.4\n")
 	}
 	return kept.String()
 }

@@ -64,6 +64,9 @@ func parsePort(spec string) ([]Port, error) {
 		return nil, fmt.Errorf("invalid containerPort: %s", container)
 	}
 	var hostFirst, hostLast uint16
+	if host == "0" {
+		host = "" // any that is free
+	}
 	if host != "" {
 		if hostFirst, hostLast, ok = parseRange(host); !ok {
 			return nil, fmt.Errorf("invalid hostPort: %s", host)
@@ -208,6 +211,17 @@ func (e *Endpoint) forgetFlows() error {
 // Private is the container's side of it, as in 80/tcp.
 func (p Port) Private() string { return fmt.Sprintf("%d/%s", p.Container, p.Protocol) }
 
+// Public is the host's side of it, as in 0.0.0.0:8080 or [::]:8080.
+func (p Port) Public() string { return netip.AddrPortFrom(p.IP, p.Host).String() }
+
+// hostIP is the address of the host, in brackets if it has colons of its own.
+func (p Port) hostIP() string {
+	if p.IP.Is6() {
+		return "[" + p.IP.String() + "]"
+	}
+	return p.IP.String()
+}
+
 // Format returns published ports as docker's ps shows them: those that have the same number on
 // both sides as ranges.
 func Format(published []Port) string {
@@ -226,7 +240,7 @@ func Format(published []Port) string {
 			host += fmt.Sprintf("-%d", p.Host+uint16(n-1))
 			container += fmt.Sprintf("-%d", p.Container+uint16(n-1))
 		}
-		texts = append(texts, fmt.Sprintf("%s:%s->%s/%s", p.IP, host, container, p.Protocol))
+		texts = append(texts, fmt.Sprintf("%s:%s->%s/%s", p.hostIP(), host, container, p.Protocol))
 		ports = ports[n:]
 	}
 	return strings.Join(texts, ", ")

@@ -105,6 +105,15 @@ func (l *launch) mountFileSystems(pts int) {
 	l.call("mounting /dev/pts", unix.SYS_MOVE_MOUNT, pts, "", at, "/dev/pts", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
+// setSysctls changes settings of the container's own, while its /proc/sys may still be written to.
+func (l *launch) setSysctls(settings []Sysctl) {
+	for _, s := range settings {
+		doing := "setting " + s.Name
+		l.call(doing, unix.SYS_OPENAT, at, "/proc/sys/"+s.Name, unix.O_WRONLY|unix.O_CLOEXEC)
+		l.call(doing, unix.SYS_WRITE, previous, s.Value, len(s.Value))
+	}
+}
+
 // mkdir makes a directory that may be there already. A link to one will not do: what is to be
 // mounted there would be somewhere else.
 func (l *launch) mkdir(path string) {

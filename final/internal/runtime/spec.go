@@ -56,6 +56,7 @@ type Spec struct {
 	Tmpfs    []Tmpfs  // mounted in this order
 	Volumes  []Volume // then these: /a comes before /a/b, or would hide it
 	Network  Network
+	Sysctls  []Sysctl // of a network namespace that is new
 
 	// Prepare, if it is not nil, is called when the container's namespaces exist, with its first
 	// process's ID on the host, as in /proc/PID/ns/net. The command runs when it has returned
@@ -96,6 +97,9 @@ type Network struct {
 	Host bool   // the host's, or rather that of the caller
 	Path string // an existing one, as in /proc/PID/ns/net
 }
+
+// Sysctl is a setting of the kernel's, below /proc/sys.
+type Sysctl struct{ Name, Value string }
 
 // check finds what would only confuse the kernel.
 func (c *Command) check() error {

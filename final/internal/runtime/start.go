@@ -52,6 +52,9 @@ func start(spec *Spec) (_ *Process, err error) {
 	l.detachOldRoot()
 	l.mountFileSystems(pts)
 	l.makeDevices()
+	if spec.Network == (Network{}) {
+		l.setSysctls(spec.Sysctls)
+	}
 	l.protectKernel()
 	l.setHostname(spec.Hostname)
 	l.awaitParent()
