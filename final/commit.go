@@ -43,22 +43,18 @@ func newCommitCommand() *cli.Command {
 			opts.Config = configOf(c, opts.Parent.Config.Config)
 			ctx, stop := interruptible(ctx)
 			defer stop()
-			if c.State() == container.Running && !noPause {
-				if err := c.Pause(); err != nil {
+			commit := func() error {
+				img, err := store.Commit(ctx, opts)
+				if err != nil {
 					return err
 				}
-				defer func() {
-					if unpauseErr := c.Unpause(); unpauseErr != nil && err == nil && c.IsRunning() {
-						err = unpauseErr
-					}
-				}()
+				fmt.Println(img.ID)
+				return nil
 			}
-			img, err := store.Commit(ctx, opts)
-			if err != nil {
-				return err
+			if c.State() != container.Running || noPause {
+				return commit()
 			}
-			fmt.Println(img.ID)
-			return nil
+			return whileFrozen(c, commit)
 		}),
 	}
 }

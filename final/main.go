@@ -40,6 +40,9 @@ func main() {
 	if len(os.Args) > 2 && os.Args[1] == "shim" {
 		os.Exit(report(runShim(os.Args[2], len(os.Args) > 3)))
 	}
+	if len(os.Args) > 2 && os.Args[1] == "thaw" {
+		os.Exit(report(runThaw(os.Args[2])))
+	}
 	app := newApp(os.Args)
 	os.Exit(report(app.Run(context.Background(), endFlags(app, os.Args))))
 }

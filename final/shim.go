@@ -33,8 +33,7 @@ type shimReport struct {
 	Message string
 }
 
-// startShim starts a shim for a container: this program once more, as the leader of a session of
-// its own, which no terminal ends. It waits for the container; we wait only until that runs.
+// startShim starts a shim for a container, which waits for it; we wait only until it runs.
 func startShim(c *container.Container, attached *os.File) error {
 	// What our caller left open must not stay open for as long as the container runs.
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -45,19 +44,13 @@ func startShim(c *container.Container, attached *os.File) error {
 		return fmt.Errorf("making the pipe to the shim: %w", err)
 	}
 	defer ours.Close()
-	shim := exec.Command("/proc/self/exe", "shim", c.ID)
-	shim.Args[0] = os.Args[0]
-	shim.Dir = "/" // so that no file system is kept busy
-	shim.Env = []string{
-		"MYDOCKER_ROOT=" + stateDir(), "PATH=" + os.Getenv("PATH"), "MYDOCKER_FAULT=" + os.Getenv("MYDOCKER_FAULT"),
-		"GOMAXPROCS=1", // to wait takes no more threads
-	}
+	shim := again("shim", c.ID)
+	shim.Env = append(shim.Env, "MYDOCKER_FAULT="+os.Getenv("MYDOCKER_FAULT"))
 	shim.ExtraFiles = []*os.File{theirs}
 	if attached != nil {
 		shim.ExtraFiles = append(shim.ExtraFiles, attached)
 		shim.Args = append(shim.Args, "attached") // or it would take something of its own for that
 	}
-	shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !c.Config.Terminal {
 		shim.Stderr = os.Stderr // until the container runs: a network may have something to say
 	}
@@ -76,16 +69,30 @@ func startShim(c *container.Container, attached *os.File) error {
 	return nil
 }
 
-// startOutside starts a shim outside of our caller's cgroups. A thread of ours joins the others and
-// forks, as to be moved would take the shim longer than to start. Then the thread ends.
-func startOutside(shim *exec.Cmd) error {
+// again returns a command that is this program once more, as the leader of a session of its own,
+// which no terminal ends.
+func again(args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Dir = "/" // so that no file system is kept busy
+	cmd.Env = []string{
+		"MYDOCKER_ROOT=" + stateDir(), "PATH=" + os.Getenv("PATH"),
+		"GOMAXPROCS=1", // to wait takes no more threads
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
+}
+
+// startOutside starts a process outside of our caller's cgroups. A thread of ours leaves them and
+// forks, and ends then: to be moved would take the process longer than to start.
+func startOutside(cmd *exec.Cmd) error {
 	groups, err := cgroup.Outside()
 	if err != nil {
 		return err
 	}
 	defer groups.Close()
 	if groups.Dir != nil {
-		shim.SysProcAttr.UseCgroupFD, shim.SysProcAttr.CgroupFD = true, int(groups.Dir.Fd())
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(groups.Dir.Fd())
 	}
 	started := make(chan error)
 	go func() {
@@ -93,7 +100,7 @@ func startOutside(shim *exec.Cmd) error {
 		for _, tasks := range groups.Tasks {
 			_ = os.WriteFile(tasks, []byte("0"), 0) // a group that takes no more is no reason not to start
 		}
-		started <- shim.Start()
+		started <- cmd.Start()
 	}()
 	return <-started
 }
