@@ -70,7 +70,7 @@ func describe(ctx context.Context, given string) (any, error) {
 // describeContainer has the names of docker's.
 func describeContainer(c *container.Container) map[string]any {
 	state := c.State()
-	command, entrypoint := []string(c.Command), []string(c.Config.Entrypoint)
+	command, entrypoint := c.Command, c.Config.Entrypoint
 	exposed := map[string]struct{}{}
 	for _, port := range c.Config.Exposed {
 		exposed[port] = struct{}{}
@@ -83,7 +83,7 @@ func describeContainer(c *container.Container) map[string]any {
 			"OOMKilled": c.OOM, "Pid": 0, "ExitCode": c.Status, "Error": c.Error, "StartedAt": c.Started, "FinishedAt": c.Finished,
 		},
 		"Config": map[string]any{
-			"Image": c.Image, "Env": []string(c.Config.Env), "WorkingDir": c.Config.Dir, "User": c.Config.User, "Hostname": c.Config.Hostname,
+			"Image": c.Image, "Env": c.Config.Env, "WorkingDir": c.Config.Dir, "User": c.Config.User, "Hostname": c.Config.Hostname,
 			"Tty": c.Config.Terminal, "OpenStdin": c.Config.Interactive, "Labels": c.Config.Labels, "StopSignal": c.Config.StopSignal,
 			"Entrypoint": entrypoint, "Cmd": command[len(entrypoint):], "ExposedPorts": exposed,
 		},

@@ -50,11 +50,11 @@ func newNetworkCommand() *cli.Command {
 			Usage:     "remove networks",
 			ArgsUsage: "NAME...",
 			Flags: []cli.Flag{
-				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "that one is not there is no error", Destination: &force},
+				&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also one of a newer mydocker; that one is not there is no error", Destination: &force},
 			},
 			Action: needArgs(1, orMore, func(_ context.Context, cmd *cli.Command) error {
 				return each(cmd, func(name string) error {
-					err := networks().Remove(name)
+					err := networks().Remove(name, force)
 					if errors.As(err, &network.NotFoundError{}) && force {
 						return nil
 					}

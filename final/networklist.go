@@ -40,6 +40,7 @@ func newNetworkListCommand() *cli.Command {
 			slices.SortFunc(all, func(a, b *network.Network) int { return sortorder.NaturalCompare(a.Name, b.Name) })
 			var rows []networkRow
 			for _, n := range all {
+				warn(n.Damage())
 				if filter.matches(func(key, value string) bool { return matchesNetwork(n, key, value) }) {
 					rows = append(rows, newNetworkRow(n, noTrunc))
 				}

@@ -141,7 +141,7 @@ func runShim(id string, isAttached bool) error {
 	c, err := containers().Find(id)
 	if err != nil { // removed meanwhile
 		tell(shimReport{Status: statusRunFailed, Message: err.Error()})
-		return nil
+		return nil //nolint:nilerr // it was told
 	}
 	reported := false
 	_, err = c.Run(container.Attendance{

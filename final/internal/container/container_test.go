@@ -3,7 +3,6 @@
 package container
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"sync"
@@ -17,16 +16,6 @@ import (
 	"github.com/lixd/mydocker/final/internal/record"
 	"github.com/lixd/mydocker/final/internal/runtime"
 )
-
-func TestStringsSurviveJSON(t *testing.T) {
-	for _, list := range []Strings{{"sh"}, {""}, {"a b", "\n", "世界"}, {"\xff\xfe", "", "x"}} {
-		data, err := json.Marshal(list)
-		require.NoError(t, err)
-		var got Strings
-		require.NoError(t, json.Unmarshal(data, &got))
-		assert.Equal(t, list, got)
-	}
-}
 
 func TestCreateTakesNames(t *testing.T) {
 	s := Open(t.TempDir())

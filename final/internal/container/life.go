@@ -267,11 +267,20 @@ func (c *Container) Remove(force, volumes bool) error {
 	if err := c.clearGroup(); err != nil {
 		return err
 	}
-	if err := c.store.Networks.LeaveAll(c.ID); err != nil {
+	if err := c.leaveNetworks(); err != nil {
 		return err
 	}
 	fault.Point("remove-left")
 	return c.remove(volumes)
+}
+
+// leaveNetworks gives back what the container has of networks: what its leases say, and what the
+// record says, if a lease is damaged.
+func (c *Container) leaveNetworks() error {
+	if err := c.store.Networks.LeaveAll(c.ID); err != nil || c.Endpoint == nil {
+		return err
+	}
+	return c.store.Networks.Leave(c.Endpoint)
 }
 
 // seize takes the lock of a container that does not run. By force it kills one that runs, also one

@@ -43,7 +43,7 @@ func (s *Store) clearOrphan(id string) error {
 		return nil // ps says so, rm -f removes it
 	}
 	log.Debugf("clearing up behind container %s", c.ShortID())
-	if err := s.Networks.LeaveAll(id); err != nil {
+	if err := c.leaveNetworks(); err != nil {
 		return err
 	}
 	// The group goes last, as it is what tells the next one that there is something to be done.

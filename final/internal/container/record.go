@@ -13,10 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -34,10 +31,10 @@ type Container struct {
 	Version     int
 	ID          string
 	Name        string
-	Image       string  // as it was named on the command line
-	ImageID     string  // the digest of its config
-	ImageConfig []byte  // which commit needs, also when the image is gone
-	Command     Strings // what runs: the entrypoint and its arguments
+	Image       string   // as it was named on the command line
+	ImageID     string   // the digest of its config
+	ImageConfig []byte   // which commit needs, also when the image is gone
+	Command     []string // what runs: the entrypoint and its arguments
 	Config      Config
 	Created     time.Time
 
@@ -63,8 +60,8 @@ type Container struct {
 // Config is what a container was made with: by the command line, or by the image.
 type Config struct {
 	Layers      []string // of the image, the topmost first, as paths within the state directory
-	Entrypoint  Strings  `json:",omitempty"` // what Command begins with, for commit
-	Env         Strings
+	Entrypoint  []string `json:",omitempty"` // what Command begins with, for commit
+	Env         []string
 	Dir         string // where the command begins
 	User        string // as in -u: names are looked up in the image's files
 	Hostname    string
@@ -90,29 +87,6 @@ type Mount struct {
 	Name      string `json:",omitempty"` // of the volume
 	Anonymous bool   `json:",omitempty"` // it was made for this container, and has no name but an ID
 	NoCopy    bool   `json:",omitempty"` // a new one does not begin with what it hides
-}
-
-// Strings are texts that survive JSON byte for byte. JSON's strings must be UTF-8 and arguments
-// need not be: then they travel as bytes, with NUL between them, which no argument can hold.
-type Strings []string
-
-// MarshalJSON returns an array of strings, or if one is not UTF-8 all bytes in one.
-func (s Strings) MarshalJSON() ([]byte, error) {
-	if slices.ContainsFunc(s, func(text string) bool { return !utf8.ValidString(text) }) {
-		return json.Marshal([]byte(strings.Join(s, "\x00")))
-	}
-	return json.Marshal([]string(s))
-}
-
-// UnmarshalJSON takes either.
-func (s *Strings) UnmarshalJSON(data []byte) error {
-	if data[0] != '"' {
-		return json.Unmarshal(data, (*[]string)(s))
-	}
-	var joined []byte
-	err := json.Unmarshal(data, &joined)
-	*s = strings.Split(string(joined), "\x00")
-	return err
 }
 
 // Dir is the container's directory. It is locked as long as somebody waits for the container.

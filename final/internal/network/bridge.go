@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -44,6 +45,21 @@ func bridgeIsUp(name string) bool {
 func anyBridge() bool {
 	links, err := net.Interfaces()
 	return err != nil || slices.ContainsFunc(links, func(link net.Interface) bool { return strings.HasPrefix(link.Name, bridgePrefix) })
+}
+
+// bridgeAddress returns the subnet and the address of a bridge, or nothing if there is none.
+func bridgeAddress(name string) (subnet netip.Prefix, addr netip.Addr) {
+	link, err := net.InterfaceByName(name)
+	if err != nil {
+		return subnet, addr
+	}
+	addrs, _ := link.Addrs() // none, if it goes in this moment
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() {
+			return prefix.Masked(), prefix.Addr()
+		}
+	}
+	return subnet, addr
 }
 
 // makeBridge makes the network's bridge, if it is not there.

@@ -6,17 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // Endpoint is a container's place on a network. Its lease holds it, so that everybody knows who
 // has an address, and what is published there.
 type Endpoint struct {
+	Version     int
 	Network     string
 	ContainerID string
 	Name        string // the container's
@@ -44,13 +49,24 @@ func (s *Store) Up(name, id string) error {
 // open finds a network and brings it up. The caller holds the lock.
 func (s *Store) open(name, id string) (*Network, error) {
 	n, err := s.Find(name)
-	if err != nil && name == Default {
+	if name == Default && record.IsDamaged(err) && !record.IsNewer(err) && !n.isInUse() {
+		if err := errors.Join(n.reclaim(), n.remove()); err != nil {
+			return nil, err
+		}
+		return s.create(id, Default, "", "")
+	}
+	if name == Default && errors.As(err, &NotFoundError{}) {
 		return s.create(id, Default, "", "")
 	}
 	if err != nil {
 		return nil, err
 	}
 	return n, n.up()
+}
+
+// isInUse tells whether a container that runs is on the network.
+func (n *Network) isInUse() bool {
+	return slices.ContainsFunc(n.Endpoints(), (*Endpoint).isAlive)
 }
 
 // Join finds a container its place on a network, and publishes ports. The endpoint says which
@@ -101,8 +117,8 @@ func (s *Store) Leave(e *Endpoint) error {
 			socket.Close()
 		}
 	}()
-	n, err := s.read(e.Network)
-	if err != nil {
+	n, _ := s.read(e.Network)
+	if n == nil {
 		return nil // none, host, or gone
 	}
 	lock, err := s.lock()
@@ -110,7 +126,8 @@ func (s *Store) Leave(e *Endpoint) error {
 		return err
 	}
 	defer lock.Close()
-	if held, err := n.readLease(e.Address); err != nil || held.ContainerID != e.ContainerID {
+	held, err := n.readLease(e.Address)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && held.ContainerID != e.ContainerID {
 		return nil // somebody else has given it back, and it may be another's by now
 	}
 	return n.giveBack(e)

@@ -3,7 +3,6 @@
 package network
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // Step 2: addresses and routes. The bridge has the gateway's address, so the host is on the
@@ -209,10 +210,7 @@ func (n *Network) lease(e *Endpoint) error {
 // leaseFree leases the next address that is free behind the last one that was, so that an
 // address is not used again at once: somebody may still be talking to who had it.
 func (n *Network) leaseFree(e *Endpoint) error {
-	addr := n.Last
-	if !addr.IsValid() {
-		addr = n.Subnet.Addr()
-	}
+	addr := n.lastLeased()
 	for range 1 << (32 - n.Subnet.Bits()) {
 		addr = n.next(addr)
 		if addr == n.Gateway {
@@ -221,8 +219,7 @@ func (n *Network) leaseFree(e *Endpoint) error {
 		e.Address = addr
 		err := n.writeLease(e)
 		if err == nil {
-			n.Last = addr
-			return n.save()
+			return n.setLastLeased(addr)
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return err
@@ -232,18 +229,40 @@ func (n *Network) leaseFree(e *Endpoint) error {
 	return errNoAddress
 }
 
+// lastFile has the address that was leased last. It is a hint, so it is not worth a sync, and
+// without one that can be used the search begins with the first address.
+func (n *Network) lastFile() string { return filepath.Join(n.dir(), "last") }
+
+func (n *Network) lastLeased() netip.Addr {
+	data, _ := os.ReadFile(n.lastFile())
+	addr, err := netip.ParseAddr(string(data))
+	if err != nil || !n.Subnet.Contains(addr) {
+		return n.Subnet.Addr()
+	}
+	return addr
+}
+
+func (n *Network) setLastLeased(addr netip.Addr) error {
+	return os.WriteFile(n.lastFile(), []byte(addr.String()), 0o600)
+}
+
 // writeLease makes the lease's file, whole from its first moment on: of two who make a link of
 // the same name at once, the kernel tells one that it is there.
 func (n *Network) writeLease(e *Endpoint) error {
-	data, err := json.Marshal(e)
+	e.Version = version
+	data, err := record.Encode(e)
 	if err != nil {
 		return err
 	}
-	whole := filepath.Join(n.dir(), "lease.new") // nobody else's, while we have the lock
-	if err := os.WriteFile(whole, append(data, '\n'), 0o600); err != nil {
+	// Nobody else's, while we have the lock. A lease is not worth a sync: it ends with the machine.
+	whole := filepath.Join(n.dir(), "lease.new")
+	if err := os.WriteFile(whole, data, 0o600); err != nil {
 		return err
 	}
 	defer os.Remove(whole)
+	if err := os.MkdirAll(n.leases(), 0o700); err != nil {
+		return err
+	}
 	return os.Link(whole, n.leaseFile(e.Address))
 }
 
@@ -253,7 +272,14 @@ func (n *Network) readLease(addr netip.Addr) (*Endpoint, error) {
 		return nil, err
 	}
 	e := &Endpoint{network: n}
-	return e, json.Unmarshal(data, e)
+	err = record.Parse(data, e, &e.Version, version)
+	if err == nil && (e.ContainerID == "" || e.Address != addr) {
+		err = errors.New("it is about another address")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the lease of %s: %w", addr, err)
+	}
+	return e, nil
 }
 
 // next returns the address behind one, or the first again. The first of all is the network's

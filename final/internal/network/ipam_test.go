@@ -18,9 +18,9 @@ import (
 func testNetwork(t *testing.T, subnet string) *Network {
 	t.Helper()
 	prefix := netip.MustParsePrefix(subnet)
-	n := &Network{ID: "id", Name: "net", Subnet: prefix, Gateway: prefix.Addr().Next(), store: Open(t.TempDir())}
-	require.NoError(t, os.MkdirAll(n.leases(), 0o700))
-	require.NoError(t, n.save())
+	n := &Network{Version: version, ID: "id", Name: "net", Subnet: prefix, Gateway: prefix.Addr().Next(), store: Open(t.TempDir())}
+	require.NoError(t, os.MkdirAll(n.store.dir(), 0o700))
+	require.NoError(t, n.record())
 	return n
 }
 
@@ -66,7 +66,7 @@ func TestLeasesGoRound(t *testing.T) {
 
 func TestLeasesOfALargeNetwork(t *testing.T) {
 	n := testNetwork(t, "10.1.0.0/16")
-	n.Last = netip.MustParseAddr("10.1.0.255")
+	require.NoError(t, n.setLastLeased(netip.MustParseAddr("10.1.0.255")))
 	e := &Endpoint{ContainerID: "one"}
 	require.NoError(t, n.lease(e))
 	assert.Equal(t, "10.1.1.0", e.Address.String(), "an address like any other")

@@ -81,8 +81,12 @@ table inet mydocker {
 }
 `
 
-// elements returns commands that add the network to the sets, or delete it.
+// elements returns commands that add the network to the sets, or delete it. A damaged network
+// without a bridge has no addresses that are known.
 func (n *Network) elements(verb string) string {
+	if !n.Subnet.IsValid() {
+		return ""
+	}
 	return fmt.Sprintf("%[1]s element inet mydocker subnets { %[2]s }\n"+
 		"%[1]s element inet mydocker networks { %[3]q . %[3]q }\n", verb, n.Subnet, n.bridge())
 }

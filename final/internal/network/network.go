@@ -6,7 +6,6 @@
 package network
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // What a container's network may be called besides the name of one that was made. The default
@@ -48,10 +48,13 @@ type Network struct {
 	Created time.Time
 	Subnet  netip.Prefix
 	Gateway netip.Addr // the bridge's address, and the containers' way to everywhere else
-	Last    netip.Addr // that was leased
 
-	store *Store
+	store  *Store
+	damage error // why the record cannot be used, or nil
 }
+
+// Damage returns why the record of the network cannot be used, or nil.
+func (n *Network) Damage() error { return n.damage }
 
 const version = 1
 
@@ -81,8 +84,13 @@ func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error)
 	if !validName().MatchString(name) {
 		return nil, fmt.Errorf("invalid network name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
+	if len(name) > 255 { // it is a file's
+		return nil, fmt.Errorf("invalid network name (%.20s...): it has %d characters, and 255 are allowed", name, len(name))
+	}
 	if _, err := s.read(name); err == nil {
 		return nil, fmt.Errorf("network with name %s already exists", name)
+	} else if record.IsDamaged(err) {
+		return nil, err
 	}
 	n := &Network{Version: version, ID: id, Name: name, Driver: "bridge", Created: time.Now(), store: s}
 	if n.Subnet, n.Gateway, err = s.chooseSubnet(subnet, gateway); err != nil {
@@ -91,17 +99,14 @@ func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error)
 	if err := n.checkSubnet(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(n.leases(), 0o700); err != nil {
-		return nil, fmt.Errorf("making network %s: %w", name, err)
+	if err := n.record(); err != nil {
+		return nil, fmt.Errorf("recording network %s: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.remove())
 		}
 	}()
-	if err := n.save(); err != nil {
-		return nil, err
-	}
 	fault.Point("network-recorded")
 	return n, n.up()
 }
@@ -154,14 +159,17 @@ func (n *Network) remove() error {
 		}
 	}
 	fault.Point("network-undone")
-	if err := os.RemoveAll(n.dir()); err != nil {
+	// In one step: a directory without a record is a damaged network.
+	gone := filepath.Join(n.store.dir(), removing)
+	if err := errors.Join(os.RemoveAll(gone), os.Rename(n.dir(), gone), os.RemoveAll(gone)); err != nil {
 		return fmt.Errorf("removing network %s: %w", n.Name, err)
 	}
 	return nil
 }
 
-// Remove removes a network that no container is on.
-func (s *Store) Remove(name string) error {
+// Remove removes a network that no container is on, also one whose record is damaged. One that a
+// newer mydocker has made is removed by force only.
+func (s *Store) Remove(name string, force bool) error {
 	lock, err := s.lock()
 	if err != nil {
 		return err
@@ -171,7 +179,7 @@ func (s *Store) Remove(name string) error {
 		return fmt.Errorf("%s is a pre-defined network and cannot be removed", name)
 	}
 	n, err := s.Find(name)
-	if err != nil {
+	if err != nil && (!record.IsDamaged(err) || record.IsNewer(err) && !force) {
 		return err
 	}
 	if err := n.reclaim(); err != nil {
@@ -196,19 +204,28 @@ func (s *Store) lock() (*os.File, error) {
 func (n *Network) dir() string  { return filepath.Join(n.store.dir(), n.Name) }
 func (n *Network) file() string { return filepath.Join(n.dir(), "network.json") }
 
-// save writes the record, under another name until it is whole.
-func (n *Network) save() error {
-	data, err := json.MarshalIndent(n, "", "\t")
-	if err == nil {
-		err = os.WriteFile(n.file()+".new", append(data, '\n'), 0o600)
+// Where networks are made and removed, one at a time. No network can have such a name.
+const (
+	making   = ".making"
+	removing = ".removing"
+)
+
+// record writes down a new network, which appears among the others when it is whole.
+func (n *Network) record() error {
+	dir := filepath.Join(n.store.dir(), making)
+	if err := os.RemoveAll(dir); err != nil { // of a process that was killed
+		return err
 	}
-	if err == nil {
-		err = os.Rename(n.file()+".new", n.file())
+	if err := os.MkdirAll(filepath.Join(dir, "leases"), 0o700); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("recording network %s: %w", n.Name, err)
+	if err := record.Write(filepath.Join(dir, "network.json"), n); err != nil {
+		return err
 	}
-	return nil
+	if err := os.Rename(dir, n.dir()); err != nil {
+		return err
+	}
+	return record.SyncDirs(n.store.dir())
 }
 
 // NotFoundError says that there is no such network.
@@ -216,62 +233,84 @@ type NotFoundError struct{ Name string }
 
 func (e NotFoundError) Error() string { return "network " + e.Name + " not found" }
 
+// read returns the network of this name. With an error that its record is damaged it also returns
+// what can be found of the network, to be removed.
 func (s *Store) read(name string) (*Network, error) {
 	n := &Network{Name: name, store: s}
 	if !validName().MatchString(name) {
 		return nil, NotFoundError{name}
 	}
-	data, err := os.ReadFile(n.file())
-	if errors.Is(err, fs.ErrNotExist) {
+	if info, err := os.Stat(n.dir()); err != nil || !info.IsDir() {
 		return nil, NotFoundError{name}
 	}
-	if err == nil {
-		err = json.Unmarshal(data, n)
+	data, err := os.ReadFile(n.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = record.ErrMissing
 	}
-	if err == nil && n.Version > version {
-		err = fmt.Errorf("it is of version %d, and this program knows %d", n.Version, version)
+	if err == nil {
+		err = record.Parse(data, n, &n.Version, version)
+	}
+	if err == nil {
+		err = n.check(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the record of network %s: %w", name, err)
+		n = &Network{ID: name, Name: name, store: s}
+		n.Subnet, n.Gateway = bridgeAddress(n.bridge())
+		n.damage = &record.DamagedError{What: "network " + name, Reason: err, Next: fmt.Sprintf("%q removes it", "mydocker network rm -f "+name)}
 	}
-	return n, nil
+	return n, n.damage
 }
 
-// List returns all networks, by name.
+// check says what is wrong with a record that could be read.
+func (n *Network) check(name string) error {
+	switch {
+	case n.Name != name:
+		return fmt.Errorf("it is about another, %q", n.Name)
+	case n.ID == "":
+		return errors.New("it has no ID")
+	case !n.Subnet.IsValid() || !n.Subnet.Addr().Is4():
+		return errors.New("it has no subnet")
+	case !n.Subnet.Contains(n.Gateway):
+		return errors.New("its gateway is not in its subnet")
+	default:
+		return nil
+	}
+}
+
+// List returns all networks, by name, those with a damaged record among them.
 func (s *Store) List() ([]*Network, error) {
-	files, err := filepath.Glob(filepath.Join(s.dir(), "*", "network.json"))
-	if err != nil {
+	entries, err := os.ReadDir(s.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("looking for networks: %w", err)
 	}
 	var networks []*Network
-	for _, file := range files {
-		n, err := s.read(filepath.Base(filepath.Dir(file)))
-		if err != nil {
-			return nil, err
+	for _, entry := range entries {
+		if n, _ := s.read(entry.Name()); n != nil {
+			networks = append(networks, n)
 		}
-		networks = append(networks, n)
 	}
 	return networks, nil
 }
 
-// Find finds a network by its ID, by its name, or by the first digits of its ID.
+// Find finds a network by its ID, by its name, or by the first digits of its ID. Like read it also
+// returns one that is damaged.
 func (s *Store) Find(given string) (*Network, error) {
 	n, nameErr := s.read(given)
-	if nameErr == nil && len(given) < len(n.ID) {
-		return n, nil // any longer, it may be an ID
+	if n != nil && len(given) < 64 {
+		return n, nameErr // any longer, it may be an ID
 	}
 	networks, err := s.List()
 	if err != nil {
 		return nil, err
 	}
 	if i := slices.IndexFunc(networks, func(other *Network) bool { return other.ID == given }); i >= 0 {
-		return networks[i], nil
+		return networks[i], networks[i].damage
 	}
-	if nameErr == nil {
-		return n, nil
+	if n != nil {
+		return n, nameErr
 	}
 	for _, other := range networks {
-		if given != "" && strings.HasPrefix(other.ID, given) {
+		if given != "" && other.damage == nil && strings.HasPrefix(other.ID, given) {
 			if n != nil {
 				return nil, fmt.Errorf("network %s is ambiguous", given)
 			}

@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,9 +41,12 @@ func Write(file string, value any) error {
 	return WriteFile(file, data)
 }
 
-// Encode returns value as it is in a record.
+// Encode returns value as it is in a record: JSON, in which all strings survive byte for byte.
 func Encode(value any) ([]byte, error) {
 	data, err := json.MarshalIndent(value, "", "\t")
+	if err == nil && mayHaveBytes(data) {
+		data, err = json.MarshalIndent(mapStrings(reflect.ValueOf(value), escapeBytes).Interface(), "", "\t")
+	}
 	return append(data, '\n'), err
 }
 
@@ -134,9 +138,12 @@ func Parse(data []byte, value any, version *int, known int) error {
 		return err
 	case *version < 1: // as of {} and null
 		return errors.New("it has no version")
-	default:
-		return nil
 	}
+	if mayHaveBytes(data) {
+		whole := reflect.ValueOf(value).Elem()
+		whole.Set(mapStrings(whole, unescapeBytes))
+	}
+	return nil
 }
 
 // NewerError says that a later version of this program wrote the record.
