@@ -3,8 +3,12 @@
 package container
 
 import (
+	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -211,17 +215,20 @@ func TestFindUser(t *testing.T) {
 	s := Open(t.TempDir())
 	layer := filepath.Join(s.Root, "layer", "etc")
 	require.NoError(t, os.MkdirAll(layer, 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(layer, "passwd"), []byte("root:x:0:0::/root:\nann:x:1000:1001::/home/ann:/bin/sh\nodd:x:no\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(layer, "passwd"), []byte("root:x:0:0::/root:\nann:x:1000:1001::/home/ann:/bin/sh\nodd:x:no\n77:x:78:78::/:\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(layer, "group"), []byte("staff:x:50:ann,bob\nann:x:1001:\n"), 0o600))
 	c := &Container{ID: NewID(), Config: Config{Layers: []string{"layer"}}}
 	require.NoError(t, s.Create(c))
 
 	for text, want := range map[string]runtime.User{
-		"":          {},
-		"ann":       {UID: 1000, GID: 1001, Groups: []uint32{50}},
-		"1000":      {UID: 1000, GID: 1001, Groups: []uint32{50}},
-		"ann:staff": {UID: 1000, GID: 50},
-		"7:8":       {UID: 7, GID: 8},
+		"":          {Groups: []uint32{0}},
+		"ann":       {UID: 1000, GID: 1001, Groups: []uint32{50, 1001}},
+		"ann:":      {UID: 1000, GID: 1001, Groups: []uint32{50, 1001}},
+		"1000":      {UID: 1000, GID: 1001, Groups: []uint32{50, 1001}},
+		"ann:staff": {UID: 1000, GID: 50, Groups: []uint32{50}},
+		"7":         {UID: 7, Groups: []uint32{0}},
+		"7:8":       {UID: 7, GID: 8, Groups: []uint32{8}},
+		"77":        {UID: 77, Groups: []uint32{0}}, // an ID, not the name of 78
 	} {
 		user, _, err := c.FindUser(text)
 		require.NoError(t, err, text)
@@ -238,4 +245,92 @@ func TestFindUser(t *testing.T) {
 		_, _, err := c.FindUser(text)
 		assert.EqualError(t, err, want)
 	}
+}
+
+// TestFindUserWhereOverlayfsWould checks that users are looked up in all layers together, and that
+// nothing of the host's is opened.
+func TestFindUserWhereOverlayfsWould(t *testing.T) {
+	const entry = "ann:x:1000:0::/:\n"
+	s, host := Open(t.TempDir()), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(host, "passwd"), []byte(entry), 0o600))
+	tests := map[string]struct {
+		layers map[string]func(layer string) error // by the name, the topmost first
+		found  bool
+	}{
+		"in the lower layer":            {map[string]func(string) error{"1": etc(""), "2": etc(entry)}, true},
+		"behind an opaque directory":    {map[string]func(string) error{"1": opaque("etc"), "2": etc(entry)}, false},
+		"behind a whiteout":             {map[string]func(string) error{"1": whiteout("etc/passwd"), "2": etc(entry)}, false},
+		"behind a whiteout of etc":      {map[string]func(string) error{"1": whiteout("etc"), "2": etc(entry)}, false},
+		"through an absolute link":      {map[string]func(string) error{"1": link("/store/passwd", "etc/passwd"), "2": file("store/passwd", entry)}, true},
+		"through a link of etc":         {map[string]func(string) error{"1": link("/store", "etc"), "2": file("store/passwd", entry)}, true},
+		"through a link of a layer":     {map[string]func(string) error{"1": etc(""), "2": link("../../../../store/passwd", "etc/passwd"), "3": file("store/passwd", entry)}, true},
+		"through a link below the file": {map[string]func(string) error{"1": file("store/passwd", "bob:x:1:1::/:\n"), "2": link("/store/passwd", "etc/passwd"), "3": file("store/passwd", entry)}, false},
+		"on the host":                   {map[string]func(string) error{"1": link(host, "etc")}, false},
+		"a pipe":                        {map[string]func(string) error{"1": pipe("etc/passwd")}, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := &Container{ID: NewID()}
+			for _, layer := range slices.Sorted(maps.Keys(test.layers)) {
+				layer, prepare := filepath.Join("layers", c.ID, layer), test.layers[layer]
+				require.NoError(t, os.MkdirAll(filepath.Join(s.Root, layer, "etc"), 0o755))
+				require.NoError(t, prepare(filepath.Join(s.Root, layer)))
+				c.Config.Layers = append(c.Config.Layers, layer)
+			}
+			require.NoError(t, s.Create(c))
+			_, _, err := c.FindUser("ann")
+			assert.Equal(t, test.found, err == nil, "%v", err)
+		})
+	}
+}
+
+func file(name, content string) func(string) error {
+	return func(layer string) error {
+		path := filepath.Join(layer, name)
+		return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o600))
+	}
+}
+
+func etc(passwd string) func(string) error {
+	if passwd == "" {
+		return func(string) error { return nil }
+	}
+	return file("etc/passwd", passwd)
+}
+
+func link(to, name string) func(string) error {
+	return func(layer string) error {
+		path := filepath.Join(layer, name)
+		return errors.Join(os.RemoveAll(path), os.Symlink(to, path))
+	}
+}
+
+func whiteout(name string) func(string) error {
+	return func(layer string) error {
+		path := filepath.Join(layer, name)
+		return errors.Join(os.RemoveAll(path), unix.Mknod(path, unix.S_IFCHR, 0))
+	}
+}
+
+func opaque(name string) func(string) error {
+	return func(layer string) error {
+		return unix.Setxattr(filepath.Join(layer, name), "trusted.overlay.opaque", []byte("y"), 0)
+	}
+}
+
+func pipe(name string) func(string) error {
+	return func(layer string) error { return unix.Mkfifo(filepath.Join(layer, name), 0o600) }
+}
+
+func TestReadEntries(t *testing.T) {
+	members := strings.Repeat("somebody,", 20_000)
+	text := "a:x:1:" + members + "ann\nb:x:2:" + members + "\r\n\nc:x:3: ann \n" + strings.Repeat("d", 1<<20) + "\ne:x:5:ann:" + strings.Repeat(":", 100) + "\nf:x:6:ann"
+	var got []string
+	for entry, isMember := range readEntries(strings.NewReader(text), "ann") {
+		assert.LessOrEqual(t, len(entry), maxColumns)
+		if isMember {
+			got = append(got, entry[0]+entry[2])
+		}
+	}
+	assert.Equal(t, []string{"a1", "c3", "e5", "f6"}, got)
 }

@@ -6,120 +6,213 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
 // FindUser returns who "name", "uid", "name:group" or "uid:gid" is, in the container's own
 // files passwd and group, and the home directory. An empty text is root. A number need not be in
-// the files. See passwd(5) and group(5).
+// the files; without an entry, the group of a user is 0. See passwd(5) and group(5).
 func (c *Container) FindUser(text string) (user runtime.User, home string, err error) {
-	name, group, hasGroup := strings.Cut(text, ":")
+	name, group, _ := strings.Cut(text, ":")
 	if name == "" {
 		name = "0"
 	}
 	home = "/"
-	uid, numberErr := strconv.ParseUint(name, 10, 31)
-	entry := c.lookUp("etc/passwd", name, 0, 2)
+	uid, isNumber := parseID(name)
+	entry := c.lookUp("passwd", name, isNumber)
 	switch {
 	case len(entry) > 5:
 		user.UID, user.GID, home = number(entry[2]), number(entry[3]), entry[5]
-	case numberErr == nil:
-		user.UID = uint32(uid)
+	case isNumber:
+		user.UID = uid
 		if uid == 0 {
 			home = "/root"
 		}
 	default:
 		return user, "", fmt.Errorf("unable to find user %s: no matching entries in passwd file", name)
 	}
-	if !hasGroup {
-		if entry != nil {
-			user.Groups = c.groupsOf(entry[0])
+	if group != "" {
+		if user.GID, err = c.findGroup(group); err != nil {
+			return user, "", err
 		}
-		return user, home, nil
+		entry = nil // a group that is given is the only one
 	}
-	gid, numberErr := strconv.ParseUint(group, 10, 31)
-	entry = c.lookUp("etc/group", group, 0, 2)
-	switch {
-	case len(entry) > 2:
-		user.GID = number(entry[2])
-	case numberErr == nil:
-		user.GID = uint32(gid)
-	default:
-		return user, "", fmt.Errorf("unable to find group %s: no matching entries in group file", group)
+	// The group of the user is among the others too, or the user could drop it and with it what
+	// the group may not do: see CVE-2022-36109.
+	user.Groups = []uint32{user.GID}
+	if len(entry) > 0 {
+		user.Groups = append(user.Groups, c.groupsOf(entry[0])...)
+		slices.Sort(user.Groups)
+		user.Groups = slices.Compact(user.Groups)
 	}
 	return user, home, nil
 }
 
-// number is for numbers of files that somebody else has written. What is none is nobody.
-func number(text string) uint32 {
-	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil {
-		return 65534
+func (c *Container) findGroup(name string) (uint32, error) {
+	gid, isNumber := parseID(name)
+	entry := c.lookUp("group", name, isNumber)
+	switch {
+	case len(entry) > 2:
+		return number(entry[2]), nil
+	case isNumber:
+		return gid, nil
+	default:
+		return 0, fmt.Errorf("unable to find group %s: no matching entries in group file", name)
 	}
-	return uint32(n)
 }
 
-// lookUp returns the entry of a file of lines with colons that has a text in one of the columns.
-func (c *Container) lookUp(file, text string, columns ...int) (found []string) {
-	c.eachEntry(file, func(entry []string) {
-		for _, column := range columns {
-			if found == nil && column < len(entry) && entry[column] == text {
-				found = entry
-			}
+func parseID(text string) (id uint32, isNumber bool) {
+	n, err := strconv.ParseUint(text, 10, 31)
+	return uint32(n), err == nil
+}
+
+// number parses an ID of a file of the container's. A malformed one becomes 65534, which is nobody.
+func number(text string) uint32 {
+	if id, isNumber := parseID(text); isNumber {
+		return id
+	}
+	return 65534
+}
+
+// lookUp returns the first entry of passwd or group that has a name, or an ID. Both have the ID in
+// the third column.
+func (c *Container) lookUp(file, text string, isNumber bool) (found []string) {
+	column := 0
+	if isNumber {
+		column = 2
+	}
+	for entry := range c.entries(file, "") {
+		if column < len(entry) && entry[column] == text {
+			return slices.Clone(entry)
 		}
-	})
-	return found
+	}
+	return nil
 }
 
 // groupsOf returns the groups that name a user as a member.
 func (c *Container) groupsOf(user string) (groups []uint32) {
-	c.eachEntry("etc/group", func(entry []string) {
-		if len(entry) > 3 && slices.Contains(strings.Split(entry[3], ","), user) {
+	for entry, isMember := range c.entries("group", user) {
+		if isMember {
 			groups = append(groups, number(entry[2]))
 		}
-	})
+	}
 	return groups
 }
 
-func (c *Container) eachEntry(file string, do func(entry []string)) {
-	content, err := c.openFile(file)
-	if err != nil {
-		return // not every image has one
-	}
-	defer content.Close()
-	for lines := bufio.NewScanner(content); lines.Scan(); {
-		do(strings.Split(lines.Text(), ":"))
+// entries is readEntries for a file of the container's. Not every image has one.
+func (c *Container) entries(name, member string) iter.Seq2[[]string, bool] {
+	return func(yield func([]string, bool) bool) {
+		if file, err := c.openUserFile(name); err == nil {
+			defer file.Close()
+			readEntries(file, member)(yield)
+		}
 	}
 }
 
-// openFile opens a file of the container's by looking where overlayfs would: in its own layer,
-// then in those of the image. No link leads out of a layer.
-func (c *Container) openFile(name string) (*os.File, error) {
-	for _, dir := range append([]string{c.Upper()}, c.layers()...) {
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			return nil, err
+const (
+	maxUserFile   = 16 << 20 // bytes: what is behind them is not read
+	maxField      = 4 << 10  // bytes: a longer field is cut, and so is no name that anybody looks for
+	maxColumns    = 7
+	membersColumn = 3 // of group; that of passwd is a number
+)
+
+// readEntries yields the columns of every line of a file like passwd, and whether the list of members
+// in the fourth one has the given name. The container may have written the file: it is never in
+// memory as a whole, and neither is a line, which may have any number of members.
+func readEntries(file io.Reader, member string) iter.Seq2[[]string, bool] {
+	return func(yield func(entry []string, isMember bool) bool) {
+		in := bufio.NewReader(io.LimitReader(file, maxUserFile))
+		var entry []string
+		var field []byte
+		isMember := false
+		for {
+			b, err := in.ReadByte()
+			inMembers := len(entry) == membersColumn
+			if err == nil && b != ':' && b != '\n' && !(b == ',' && inMembers) {
+				if len(field) <= maxField {
+					field = append(field, b)
+				}
+				continue
+			}
+			text := strings.TrimSpace(string(field))
+			field = field[:0]
+			isMember = isMember || inMembers && member != "" && text == member
+			if err == nil && b == ',' {
+				continue
+			}
+			if len(entry) < maxColumns {
+				entry = append(entry, text)
+			}
+			if err == nil && b == ':' {
+				continue
+			}
+			if !yield(entry, isMember) || err != nil {
+				return
+			}
+			entry, isMember = entry[:0], false
 		}
-		info, err := root.Stat(name)
+	}
+}
+
+// openUserFile opens a file of /etc, as the container sees it without its volumes.
+func (c *Container) openUserFile(name string) (*os.File, error) {
+	if c.IsRunning() {
+		root, err := c.Target().OpenRoot()
+		if err == nil {
+			defer root.Close()
+			return runtime.OpenRegular(root, "etc/"+name)
+		}
+	}
+	layers := append([]string{c.Upper()}, c.layers()...)
+	if file, err := openPlain(layers, name); !errors.Is(err, errNotPlain) {
+		return file, err
+	}
+	var file *os.File
+	err := runtime.View(layers, c.Dir(), "/", func(dir string) error {
+		root, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		file, err = runtime.OpenRegular(root, "etc/"+name)
+		return err
+	})
+	return file, err
+}
+
+// errNotPlain says that only overlayfs itself can say what a name means.
+var errNotPlain = errors.New("links or marks of overlayfs are on the way")
+
+// openPlain opens a file of /etc in the topmost layer that has it. That spares most starts a mount.
+func openPlain(layers []string, name string) (*os.File, error) {
+	for _, layer := range layers {
+		etc := filepath.Join(layer, "etc")
+		info, err := os.Lstat(etc)
 		if errors.Is(err, fs.ErrNotExist) {
-			root.Close()
 			continue
 		}
-		if err == nil && !info.Mode().IsRegular() { // a whiteout
-			err = fs.ErrNotExist
+		if err != nil || !info.IsDir() {
+			return nil, errors.Join(errNotPlain, err)
 		}
-		var file *os.File
-		if err == nil {
-			file, err = root.Open(name)
+		file := filepath.Join(etc, name)
+		info, err = os.Lstat(file)
+		if err == nil && info.Mode().IsRegular() {
+			return os.Open(file)
 		}
-		root.Close()
-		return file, err
+		if _, markErr := unix.Lgetxattr(etc, "trusted.overlay.opaque", nil); markErr == nil || !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(errNotPlain, err)
+		}
 	}
 	return nil, fs.ErrNotExist
 }

@@ -41,6 +41,18 @@ func (t Target) IsAlive() bool {
 	return n == 0 && err == nil
 }
 
+// OpenRoot opens the container's root directory.
+func (t Target) OpenRoot() (*os.File, error) {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", t.PID))
+	if err != nil {
+		return nil, fmt.Errorf("opening the container's root: %w", err)
+	}
+	if !t.IsAlive() { // then it may be that of another process
+		return nil, errors.Join(ErrNotRunning, root.Close())
+	}
+	return root, nil
+}
+
 // WaitEnd returns when the first process has ended, whoever is its parent, or with
 // os.ErrDeadlineExceeded.
 func (t Target) WaitEnd(deadline time.Time) error {

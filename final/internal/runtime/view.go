@@ -41,8 +41,7 @@ func view(layers []string, mountPoint, path string, do func(dir string) error) e
 		return err
 	}
 	defer root.Close()
-	how := unix.OpenHow{Flags: unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(root.Fd()), strings.TrimPrefix(path, "/"), &how)
+	fd, err := openInRoot(root, path, unix.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
@@ -51,6 +50,36 @@ func view(layers []string, mountPoint, path string, do func(dir string) error) e
 	}
 	defer unix.Close(fd)
 	return do(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// openInRoot opens a file below a directory, with the names and links on the way followed as if that
+// were the root. See openat2(2).
+func openInRoot(root *os.File, path string, flags, resolve uint64) (fd int, err error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve | unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err = unix.Openat2(int(root.Fd()), path, &how)
+		if !errors.Is(err, unix.EAGAIN) { // some process renamed a file while the kernel followed ".."
+			return fd, err
+		}
+	}
+}
+
+// OpenRegular opens a regular file for reading below the root of a container, and no file of
+// another kind, which might never end. It does not look into what is mounted in the container.
+func OpenRegular(root *os.File, path string) (*os.File, error) {
+	fd, err := openInRoot(root, path, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fs.ErrNotExist
+	}
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
 // mountLayers mounts what nobody can write to. An overlay of one layer the kernel does not make,
