@@ -4,6 +4,7 @@ package testkit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -70,8 +71,8 @@ type crasher struct {
 	bystander string                   // the ID of the container that must survive
 }
 
-// crash kills each victim at random times: MYDOCKER_CRASH_ROUNDS times in all, or as often as ten
-// seconds allow. MYDOCKER_CRASH_SEED repeats an earlier choice, and MYDOCKER_CRASH is a regular
+// crash kills each victim at random times. MYDOCKER_CRASH_ROUNDS is how many times in all, or for how
+// long: by default 10s. MYDOCKER_CRASH_SEED repeats an earlier choice, and MYDOCKER_CRASH is a regular
 // expression for the names of the victims. With the argument "power" the machine ends instead of a
 // process, a quarter as often, and what was not written to the disk is lost.
 func crash() {
@@ -83,13 +84,16 @@ func crash() {
 		fatal(err)
 	}
 	fmt.Println("MYDOCKER_CRASH_SEED:", seed)
+	fatal(os.Mkdir("crash", 0o700))
+	fatal(os.Chdir("crash"))
 	c := &crasher{took: map[string]time.Duration{}}
 	if len(os.Args) > 1 {
 		c.disk = filepath.Join(imagesDir, "disk")
 		fatal(makeDisk(c.disk))
 	}
 	fatal(c.setUp())
-	isOver := c.limit()
+	isOver, err := c.limit(os.Getenv("MYDOCKER_CRASH_ROUNDS"))
+	fatal(err)
 	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
 	rounds, failures := 0, 0
 	for !isOver(rounds) {
@@ -123,16 +127,16 @@ func chooseVictims(pattern string) ([]victim, error) {
 }
 
 // limit returns a function that tells whether there were enough rounds.
-func (c *crasher) limit() func(rounds int) bool {
-	most, err := strconv.Atoi(os.Getenv("MYDOCKER_CRASH_ROUNDS"))
-	if err != nil {
-		deadline := time.Now().Add(10 * time.Second)
-		return func(int) bool { return time.Now().After(deadline) }
+func (c *crasher) limit(text string) (func(rounds int) bool, error) {
+	if duration, err := time.ParseDuration(cmp.Or(text, "10s")); err == nil {
+		deadline := time.Now().Add(duration)
+		return func(int) bool { return time.Now().After(deadline) }, nil
 	}
+	most, err := strconv.Atoi(text)
 	if c.disk != "" {
 		most = (most + 3) / 4
 	}
-	return func(rounds int) bool { return rounds >= most }
+	return func(rounds int) bool { return rounds >= most }, err
 }
 
 // setUp makes what the victims use, and a container that must survive them all.
@@ -196,7 +200,7 @@ func (c *crasher) reset() error {
 	if err := reboot(); err != nil {
 		return err
 	}
-	for _, pattern := range []string{stateDir + "/[^i]*", stateDir + "/images/[^b]*", "*", ".[^t]*"} {
+	for _, pattern := range []string{stateDir + "/[^i]*", stateDir + "/images/[^b]*", "*"} {
 		files, _ := filepath.Glob(pattern) // the pattern is good
 		for _, file := range files {
 			if err := os.RemoveAll(file); err != nil {
@@ -410,7 +414,7 @@ func (c *crasher) clear(v victim) error {
 	}
 	_ = os.Remove("out.tar") // it need not be there
 	return eventually(func() error {
-		if diff := cmp.Diff(c.existing, c.describe()); diff != "" {
+		if diff := gocmp.Diff(c.existing, c.describe()); diff != "" {
 			return errors.New("left behind:\n" + diff)
 		}
 		return nil
@@ -430,8 +434,11 @@ func age() {
 // kept are files that say nothing of a container: at most sixteen directories, and a mark.
 var kept = regexp.MustCompile("/scratch/.$|/swept$")
 
-// changes matches what is different after a reboot: addresses and process IDs.
-var changes = regexp.MustCompile(`/leases/|^process |\b10\.83\.`)
+// processID matches the number of a process in a snapshot.
+var processID = regexp.MustCompile(`^process \d+`)
+
+// changes matches what is different after a reboot.
+var changes = regexp.MustCompile(`/leases/|\b10\.83\.`)
 
 // describe describes all that containers, images, networks and volumes may leave behind.
 func (c *crasher) describe() []string {
@@ -451,7 +458,7 @@ func (c *crasher) describe() []string {
 	lines = append(lines, strings.Split(string(ruleset), "\n")...)
 	names := strings.NewReplacer(c.bystander, "bystander", c.bystander[:12], "bystander")
 	for i, line := range lines {
-		lines[i] = names.Replace(line)
+		lines[i] = processID.ReplaceAllString(names.Replace(line), "process")
 	}
 	slices.Sort(lines)
 	return slices.DeleteFunc(lines, func(line string) bool {
