@@ -4,7 +4,6 @@ package runtime
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,39 +62,50 @@ func TestPlayer(t *testing.T) {
 	assert.Equal(t, 7, status)
 }
 
-// TestPlayerIsSealed attacks a player as root of a container with CAP_SYS_PTRACE can.
-func TestPlayerIsSealed(t *testing.T) {
+func TestExecutableIsSealed(t *testing.T) {
+	before := []byte("the player")
+	fd, err := newExecutable(before)
+	require.NoError(t, err)
+	file := os.NewFile(uintptr(fd), "executable")
+	defer file.Close()
+	_, err = file.WriteAt([]byte("x"), 0)
+	require.ErrorIs(t, err, unix.EPERM)
+	require.ErrorIs(t, file.Truncate(1), unix.EPERM)
+	require.ErrorIs(t, file.Truncate(100), unix.EPERM)
+	_, err = unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_FUTURE_WRITE)
+	require.ErrorIs(t, err, unix.EPERM)
+	after := make([]byte, len(before))
+	_, err = file.ReadAt(after, 0)
+	require.NoError(t, err)
+	assert.Equal(t, before, after)
+}
+
+// TestPlayerIsOfNoUse attacks a player as root of a container with CAP_SYS_PTRACE can.
+func TestPlayerIsOfNoUse(t *testing.T) {
 	l := &launch{command: &Command{}}
 	require.NoError(t, l.openFiles())
 	defer l.close()
 	l.begin()
-	l.awaitsByte(t)
+	l.awaitsByte()
 	process, err := l.fork(0)
 	require.NoError(t, err)
 	defer process.end()
 	l.hearsByte(t)
 
 	path := fmt.Sprintf("/proc/%d/exe", process.PID)
-	before, err := os.ReadFile(path)
+	content, err := os.ReadFile(path)
 	require.NoError(t, err)
-	_, err = os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	require.Error(t, err)
-	if file, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+	assert.Less(t, len(content), 4096, "it is no more than the player's code")
+	require.ErrorIs(t, unix.Access(path, unix.X_OK), unix.EACCES, "it cannot be played again")
+	if file, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil { // older kernels say that it is busy
 		_, err = file.Write([]byte("#!/bin/sh"))
 		require.ErrorIs(t, err, unix.EPERM)
-		require.ErrorIs(t, file.Truncate(1), unix.EPERM)
 		file.Close()
 	}
-	after, err := os.ReadFile(path)
-	require.NoError(t, err)
-	assert.Equal(t, sha256.Sum256(before), sha256.Sum256(after))
-	assert.ErrorIs(t, unix.Access(path, unix.X_OK), unix.EACCES, "it cannot be played again")
-	assert.Less(t, len(before), 4096, "no more than the player's code")
 }
 
 // awaitsByte has the player say that it is there, and wait for an answer.
-func (l *launch) awaitsByte(t *testing.T) {
-	t.Helper()
+func (l *launch) awaitsByte() {
 	l.call("reporting", unix.SYS_WRITE, pipeFD, "\x00", 1)
 	l.call("waiting", unix.SYS_READ, pipeFD, []byte{0}, 1)
 }
@@ -137,7 +147,7 @@ func TestPlayerDiesWithParent(t *testing.T) {
 	require.NoError(t, l.openFiles())
 	defer l.close()
 	l.begin()
-	l.awaitsByte(t)
+	l.awaitsByte()
 	started := make(chan *Process)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with us
@@ -155,9 +165,10 @@ func TestPlayerDiesWithParent(t *testing.T) {
 		TestPlayerDiesWithParent(t) // now another thread has to be it
 		return
 	}
-	status, err := process.Wait()
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(process.pidfd), Events: unix.POLLIN}}, 10_000)
 	require.NoError(t, err)
-	assert.Equal(t, 137, status)
+	assert.Equal(t, 1, n, "the player has ended")
+	process.end()
 }
 
 // TestDirIsInside has the working directory be outside of the root without any magic link.
@@ -173,10 +184,10 @@ func TestDirIsInside(t *testing.T) {
 // TestNoWayOut has paths of the image and of the user lead through the files that are open when
 // they are followed.
 func TestNoWayOut(t *testing.T) {
-	host, err := filepath.EvalSymlinks("/bin/true")
+	host, err := os.Executable() // a program that needs no library
 	require.NoError(t, err)
 	base := newSpec(t, "sleep", "1000")
-	base.Volumes = []Volume{{Source: "/etc", Target: "/etc/of/host"}}
+	base.Volumes = []Volume{{Source: "/", Target: "/etc/of/host"}}
 	root := base.Root.Layers[0]
 	require.NoError(t, os.WriteFile(filepath.Join(root, "bin", "self"), []byte("#!/proc/self/exe\n"), 0o755))
 	require.NoError(t, os.Symlink("/proc/self/fd/5/..", filepath.Join(root, "out")))
@@ -212,7 +223,7 @@ func TestNoWayOut(t *testing.T) {
 		link := fmt.Sprintf("/proc/self/fd/%d", fd)
 		refused(StatusFailed, "working directory: ", Command{Args: []string{"/bin/true"}, Dir: link})
 		refused(StatusNotFound, "", Command{Args: []string{link + host}})
-		refused(StatusNotFound, "not found in $PATH", Command{Args: []string{"true"}, Env: []string{"PATH=" + link + filepath.Dir(host)}})
+		refused(StatusNotFound, "not found in $PATH", Command{Args: []string{filepath.Base(host)}, Env: []string{"PATH=" + link + filepath.Dir(host)}})
 	}
 	for fd := range 12 {
 		spec := *base
