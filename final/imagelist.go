@@ -58,6 +58,7 @@ func (o *imagesOptions) list(ctx context.Context, filters []string) error {
 	}
 	var rows []imageRow
 	for _, r := range all {
+		warn(r.Damage)
 		if filter.matches(func(key, value string) bool { return matchesImage(find, r, key, value) }) {
 			rows = append(rows, newImageRow(r, o.noTrunc))
 		}

@@ -5,7 +5,6 @@ package image
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/oci"
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // recordVersion is the version of layer.json that this program writes.
@@ -40,21 +40,28 @@ func (s *Store) layer(id oci.Digest) layer {
 func (l layer) files() string  { return filepath.Join(l.dir, "fs") }
 func (l layer) record() string { return filepath.Join(l.dir, "layer.json") }
 
+// exists tells whether the layer is there, with a record that says so.
 func (l layer) exists() bool {
-	_, err := os.Stat(l.record())
-	return err == nil
+	_, err := l.read()
+	info, statErr := os.Stat(l.files())
+	return (err == nil || record.IsNewer(err)) && statErr == nil && info.IsDir()
 }
 
 func (l layer) read() (r layerRecord, err error) {
 	data, err := os.ReadFile(l.record())
-	if err == nil {
-		err = json.Unmarshal(data, &r)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = record.ErrMissing
 	}
-	if err == nil && r.Version != recordVersion {
-		err = fmt.Errorf("version %d is not one that this mydocker knows", r.Version)
+	if err == nil {
+		err = record.Parse(data, &r, &r.Version, recordVersion)
+	}
+	if err == nil && r.DiffID.Encoded() != filepath.Base(l.dir) {
+		err = fmt.Errorf("it is about another, %q", r.DiffID)
 	}
 	if err != nil {
-		return r, fmt.Errorf("reading the layer's record: %w", err)
+		return layerRecord{}, &record.DamagedError{
+			What: "layer " + filepath.Base(l.dir)[:12], Reason: err, Next: "to load or import its image again writes a new one",
+		}
 	}
 	return r, nil
 }
@@ -84,25 +91,44 @@ func (s *Store) newLayer(fill func(files string) (layerRecord, error)) (_ layerR
 	if err := os.Chmod(made.files(), 0o755); err != nil { // whatever the umask is
 		return layerRecord{}, err
 	}
-	record, err := fill(made.files())
+	rec, err := fill(made.files())
 	if err != nil {
 		return layerRecord{}, err
 	}
-	record.Version = recordVersion
-	data, err := json.Marshal(record)
-	if err != nil {
+	rec.Version = recordVersion
+	if err := record.Write(made.record(), rec); err != nil {
 		return layerRecord{}, err
 	}
-	if err := writeFile(made.record(), data); err != nil {
+	if err := record.SyncTree(made.dir); err != nil { // or a power failure leaves it with files of zeros
 		return layerRecord{}, err
 	}
 	fault.Point("layer-unpacked")
-	err = os.Rename(made.dir, s.layer(record.DiffID).dir)
+	final := s.layer(rec.DiffID)
+	err = os.Rename(made.dir, final.dir)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		return record, os.RemoveAll(made.dir) // somebody was faster with the same
+		return rec, errors.Join(final.mend(made, rec), os.RemoveAll(made.dir)) // somebody was faster with the same
+	}
+	if err != nil {
+		return rec, err
 	}
 	fault.Point("layer-whole")
-	return record, err
+	return rec, record.SyncDirs(s.layersDir())
+}
+
+// mend replaces what is missing of a layer, or damaged, by what another has that was made of the
+// same. Its files stay, if they are there, as a container may use them.
+func (l layer) mend(made layer, rec layerRecord) error {
+	if l.exists() {
+		return nil
+	}
+	err := os.Rename(made.files(), l.files())
+	if err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	if err := os.RemoveAll(l.record()); err != nil {
+		return err
+	}
+	return record.Write(l.record(), rec)
 }
 
 // copyLayer makes a layer of a directory, in one pass.
@@ -168,8 +194,11 @@ func (s *Store) removeUnused(inUse []string) (removed []oci.Digest, err error) {
 				continue
 			}
 		}
+		if record.IsDamaged(err) {
+			return nil, nil // which layers it has is not known, so all are kept until it is removed
+		}
 		if err != nil {
-			return nil, err // which layers it has, nobody knows: better to keep all
+			return nil, err
 		}
 		for _, dir := range image.Layers() {
 			used[dir] = true

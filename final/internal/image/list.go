@@ -16,6 +16,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/lixd/mydocker/final/internal/oci"
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // none is what docker prints where there is nothing.
@@ -28,6 +29,7 @@ type Row struct {
 	Created         time.Time
 	Size            int64 // bytes in the files of all layers
 	Labels          map[string]string
+	Damage          error // what is wrong with the image's records, in the first of its rows
 }
 
 // Columns returns repository, tag, ID, age and size as docker prints them. whole asks for the ID in full.
@@ -65,20 +67,29 @@ func (s *Store) List() ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
+	for id := range names {
+		if id != "" && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
 	var rows []Row
 	for _, id := range ids {
-		image, err := s.open(string(id), id)
+		image, err := s.open(short(id), id)
 		if errors.As(err, &NotFoundError{}) {
-			continue // being made or removed in this moment
+			if len(names[id]) == 0 {
+				continue // being made or removed in this moment
+			}
+			err = damaged(short(id), id, record.ErrMissing)
 		}
 		if err != nil {
-			return nil, err
+			rows = append(rows, Row{ID: id, Damage: err}.named(names[id])...)
+			continue
 		}
-		more, err := image.rows(names[id])
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, more...)
+		rows = append(rows, image.row().named(names[id])...)
+	}
+	for _, name := range names[""] {
+		_, err := s.idOf(name)
+		rows = append(rows, Row{Damage: err}.named([]string{name})...)
 	}
 	archives, err := s.unusedArchives()
 	if err != nil {
@@ -91,22 +102,28 @@ func (s *Store) List() ([]Row, error) {
 	return rows, nil
 }
 
-func (i *Image) rows(names []string) ([]Row, error) {
+// row is what there is to say about the image, but for its names.
+func (i *Image) row() Row {
 	size, err := i.Size()
-	if err != nil {
-		return nil, err
-	}
-	row := Row{Repository: none, Tag: none, ID: i.ID, Created: i.created(), Size: size, Labels: i.Config.Config.Labels}
+	return Row{ID: i.ID, Created: i.created(), Size: size, Labels: i.Config.Config.Labels, Damage: err}
+}
+
+// named returns a row for each of the names, or one without.
+func (r Row) named(names []string) []Row {
+	r.Repository, r.Tag = none, none
 	if len(names) == 0 {
-		return []Row{row}, nil
+		return []Row{r}
 	}
 	var rows []Row
 	for _, name := range names {
-		colon := strings.LastIndexByte(name, ':')
-		row.Repository, row.Tag = name[:colon], name[colon+1:]
-		rows = append(rows, row)
+		r.Repository, r.Tag = name, none
+		if colon := strings.LastIndexByte(name, ':'); colon >= 0 {
+			r.Repository, r.Tag = name[:colon], name[colon+1:]
+		}
+		rows = append(rows, r)
+		r.Damage = nil // is said once
 	}
-	return rows, nil
+	return rows
 }
 
 // Names returns the image's names with their tags, in order.
@@ -130,11 +147,11 @@ func (i *Image) created() time.Time {
 func (i *Image) Size() (int64, error) {
 	var size int64
 	for _, id := range i.Config.RootFS.DiffIDs {
-		record, err := i.store.layer(id).read()
+		rec, err := i.store.layer(id).read()
 		if err != nil {
-			return 0, fmt.Errorf("reading image %s: %w", i.ShortID(), err)
+			return 0, fmt.Errorf("image %s: %w", i.ShortID(), err)
 		}
-		size += record.Size
+		size += rec.Size
 	}
 	return size, nil
 }
@@ -204,20 +221,20 @@ func (s *Store) History(ctx context.Context, ref string) ([]Step, error) {
 			step.Created = *h.Created
 		}
 		if !h.EmptyLayer && len(layers) > 0 {
-			record, err := s.layer(layers[0]).read()
+			rec, err := s.layer(layers[0]).read()
 			if err != nil {
 				return nil, err
 			}
-			step.Size, layers = record.Size, layers[1:]
+			step.Size, layers = rec.Size, layers[1:]
 		}
 		steps = append(steps, step)
 	}
 	for _, id := range layers {
-		record, err := s.layer(id).read()
+		rec, err := s.layer(id).read()
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, Step{Size: record.Size})
+		steps = append(steps, Step{Size: rec.Size})
 	}
 	slices.Reverse(steps)
 	if len(steps) > 0 {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/oci"
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // Use is what a container uses of the store.
@@ -48,7 +49,7 @@ func (s *Store) Remove(ctx context.Context, ref string, force bool, uses func() 
 		return untagged, nil, err
 	}
 	deleted = append(deleted, id)
-	if err := os.Remove(s.configFile(id)); err != nil {
+	if err := os.RemoveAll(s.configFile(id)); err != nil { // it may be damaged, or missing
 		return untagged, nil, fmt.Errorf("removing image %s: %w", short(id), err)
 	}
 	fault.Point("image-forgotten")
@@ -93,7 +94,7 @@ func (s *Store) untag(ref string, force bool, inUse []Use) (untagged []string, i
 	if err != nil {
 		return nil, "", err
 	}
-	if id == "" { // an archive that nobody has used yet
+	if id == "" { // an archive that nobody has used yet, or a name that leads to no image
 		return []string{name}, "", s.removeName(name)
 	}
 	all := names[id]
@@ -127,7 +128,7 @@ func (s *Store) findForRemoval(ref string) (name string, id oci.Digest, err erro
 	r, err := parseReference(ref)
 	if err == nil && r.digest == "" {
 		id, err = s.idOf(r.name())
-		if err == nil {
+		if err == nil || record.IsDamaged(err) {
 			return r.name(), id, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -149,7 +150,7 @@ func (s *Store) findForRemoval(ref string) (name string, id oci.Digest, err erro
 }
 
 func (s *Store) removeName(name string) error {
-	err := os.Remove(s.nameLink(name))
+	err := os.RemoveAll(s.nameLink(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -161,7 +162,7 @@ func (s *Store) removeName(name string) error {
 	if err != nil {
 		return fmt.Errorf("untagging %s: %w", name, err)
 	}
-	return syncDir(filepath.Dir(s.nameLink(name)))
+	return record.SyncDirs(filepath.Dir(s.nameLink(name)))
 }
 
 // usedBy returns a container that uses an image, a running one if there is one.

@@ -162,16 +162,13 @@ func layerDigests(layers []oci.Descriptor) (digests []oci.Digest) {
 // first: where they are not known, the layer is packed twice.
 func (sv *saver) saveLayer(ctx context.Context, id oci.Digest) (oci.Descriptor, error) {
 	l := sv.store.layer(id)
-	record, err := l.read()
-	if err != nil {
-		return oci.Descriptor{}, err
-	}
-	if record.Packed == 0 {
-		if record, err = packLayer(ctx, l.files(), ""); err != nil {
+	rec, err := l.read()
+	if err != nil || rec.Packed == 0 { // the record says nothing that the files do not
+		if rec, err = packLayer(ctx, l.files(), ""); err != nil {
 			return oci.Descriptor{}, fmt.Errorf("packing layer %s: %w", short(id), err)
 		}
 	}
-	d := oci.Descriptor{MediaType: oci.MediaTypeImageLayer, Digest: record.DiffID, Size: record.Packed}
+	d := oci.Descriptor{MediaType: oci.MediaTypeImageLayer, Digest: rec.DiffID, Size: rec.Packed}
 	if sv.written[d.Digest] {
 		return d, nil
 	}

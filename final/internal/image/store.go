@@ -18,6 +18,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/oci"
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // Store is the images of one root directory. Any number of processes may use it at once.
@@ -163,11 +164,14 @@ func (s *Store) Find(ctx context.Context, ref string) (*Image, error) {
 // idOf returns the ID that a name stands for.
 func (s *Store) idOf(name string) (oci.Digest, error) {
 	id, err := os.Readlink(s.nameLink(name))
-	if err != nil {
+	if err == nil && !isDigest(id) {
+		err = fmt.Errorf("%q is no image's ID", id)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("reading the name %s: %w", name, err)
 	}
-	if !isDigest(id) {
-		return "", fmt.Errorf("reading the name %s: %q is no image's ID", name, id)
+	if err != nil {
+		return "", &record.DamagedError{What: "the name " + name, Reason: err, Next: fmt.Sprintf("%q removes it", "mydocker rmi "+name)}
 	}
 	return oci.Digest(id), nil
 }
@@ -213,13 +217,21 @@ func (s *Store) open(ref string, id oci.Digest) (*Image, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, NotFoundError{ref}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading image %s: %w", ref, err)
+	if err == nil && oci.FromBytes(raw) != id {
+		err = fmt.Errorf("%s does not have this digest any more", s.configFile(id))
 	}
-	if oci.FromBytes(raw) != id {
-		return nil, fmt.Errorf("reading image %s: %s does not have this digest any more", ref, s.configFile(id))
+	if err != nil {
+		return nil, damaged(ref, id, err)
 	}
 	return s.FromConfig(raw)
+}
+
+// damaged says that the configuration of an image cannot be used.
+func damaged(ref string, id oci.Digest, reason error) error {
+	return &record.DamagedError{
+		What: "image " + ref, Reason: reason,
+		Next: fmt.Sprintf("to load or import it again writes a new one, and %q removes it", "mydocker rmi -f "+short(id)),
+	}
 }
 
 // FromConfig returns the image with this configuration, whose layers are in the store. For the
@@ -279,7 +291,7 @@ func (s *Store) tag(id oci.Digest, name string) error {
 	if err := os.Rename(temporary, s.nameLink(r.name())); err != nil {
 		return fmt.Errorf("naming the image %s: %w", name, errors.Join(err, os.Remove(temporary)))
 	}
-	return syncDir(s.namesDir())
+	return record.SyncDirs(s.namesDir())
 }
 
 // parseTag takes a name apart that is to be given to an image.
@@ -294,7 +306,7 @@ func parseTag(name string) (reference, error) {
 	return r, err
 }
 
-// names returns the names of all images, in order.
+// names returns the names of all images, in order, and under "" those that lead to none.
 func (s *Store) names() (map[oci.Digest][]string, error) {
 	entries, err := os.ReadDir(s.namesDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -310,10 +322,7 @@ func (s *Store) names() (map[oci.Digest][]string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed in this moment
 		}
-		if err != nil {
-			return nil, err
-		}
-		names[id] = append(names[id], name)
+		names[id] = append(names[id], name) // without an ID, if the link is damaged
 	}
 	return names, nil
 }
@@ -325,13 +334,21 @@ func (s *Store) writeConfig(raw []byte) (*Image, error) {
 		return nil, err
 	}
 	file := s.configFile(image.ID)
-	if _, err := os.Stat(file); err == nil {
+	if _, err := s.open("", image.ID); err == nil {
 		return image, nil
+	} else if record.IsDamaged(err) {
+		if err := os.RemoveAll(file); err != nil {
+			return nil, fmt.Errorf("replacing the image's configuration: %w", err)
+		}
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return nil, fmt.Errorf("writing the image's configuration: %w", err)
+	err = os.MkdirAll(filepath.Dir(file), 0o700)
+	if err == nil {
+		err = writeFile(file, raw)
 	}
-	if err := writeFile(file, raw); err != nil {
+	if err == nil {
+		err = record.SyncDirs(s.configsDir())
+	}
+	if err != nil {
 		return nil, fmt.Errorf("writing the image's configuration: %w", err)
 	}
 	fault.Point("image-nameless")
@@ -352,14 +369,5 @@ func writeFile(name string, data []byte) (err error) {
 	if err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return syncDir(filepath.Dir(name))
-}
-
-// syncDir writes to the disk which files a directory has: see fsync(2).
-func syncDir(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return record.SyncDirs(filepath.Dir(name))
 }
