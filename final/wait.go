@@ -97,7 +97,7 @@ func newPortCommand() *cli.Command {
 			}
 			var published []network.Port
 			if c.Endpoint != nil && c.IsRunning() {
-				published = slices.SortedFunc(slices.Values(c.Endpoint.Ports), func(a, b network.Port) int {
+				published = slices.SortedStableFunc(slices.Values(c.Endpoint.Ports), func(a, b network.Port) int {
 					return sortorder.NaturalCompare(a.Private(), b.Private())
 				})
 			}

@@ -274,13 +274,15 @@ func (c *Container) Remove(force, volumes bool) error {
 	return c.remove(volumes)
 }
 
-// leaveNetworks gives back what the container has of networks: what its leases say, and what the
-// record says, if a lease is damaged.
+// leaveNetworks gives back what the container has of networks: what its record says, also if the
+// lease is damaged, and what a shim had that was killed before it could record it.
 func (c *Container) leaveNetworks() error {
-	if err := c.store.Networks.LeaveAll(c.ID); err != nil || c.Endpoint == nil {
-		return err
+	if c.Endpoint != nil {
+		if err := c.store.Networks.Leave(c.Endpoint); err != nil {
+			return err
+		}
 	}
-	return c.store.Networks.Leave(c.Endpoint)
+	return c.store.Networks.LeaveAll(c.ID, c.Config.Network)
 }
 
 // seize takes the lock of a container that does not run. By force it kills one that runs, also one

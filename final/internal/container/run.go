@@ -316,10 +316,8 @@ func (c *Container) joinNetwork() (attach func(pid int) error, leave func() erro
 	if !c.hasEndpoint() {
 		return func(int) error { return nil }, func() error { return nil }, nil
 	}
-	if c.Endpoint != nil { // of a shim that was killed
-		if err := c.store.Networks.Leave(c.Endpoint); err != nil {
-			return nil, nil, err
-		}
+	if err := c.leaveNetworks(); err != nil { // of a shim that was killed
+		return nil, nil, err
 	}
 	endpoint := &network.Endpoint{ContainerID: c.ID, Name: c.Name, Hostname: c.Config.Hostname, Dir: c.Dir()}
 	if err := c.store.Networks.Join(c.Config.Network, NewID(), endpoint, c.Config.Ports); err != nil {

@@ -79,17 +79,21 @@ func (s *Store) Join(name, id string, e *Endpoint, ports []Port) (err error) {
 		}
 	}()
 	for _, p := range ports {
-		socket, err := p.reserve()
+		reserved, sockets, err := p.reserve()
 		if err != nil {
 			return err
 		}
-		e.Ports = append(e.Ports, p)
-		e.sockets = append(e.sockets, socket)
+		e.Ports = append(e.Ports, reserved...)
+		e.sockets = append(e.sockets, sockets...)
 	}
 	if err := s.takeAddress(id, e); err != nil {
 		return err
 	}
-	return s.publish(e)
+	if err := s.publish(e); err != nil {
+		return err
+	}
+	e.relay()
+	return nil
 }
 
 // takeAddress leases an address on the network, and introduces the container to the others.
@@ -138,18 +142,57 @@ func (n *Network) giveBack(e *Endpoint) error {
 	if err := errors.Join(e.detach(), e.unpublish(), e.takeLeaveOf(n)); err != nil {
 		return err
 	}
-	return n.release(e.Address)
+	return errors.Join(n.release(e.Address), n.unlinkEndpoint(e.ContainerID))
 }
 
-// LeaveAll gives back whatever a container holds that does not run any more.
-func (s *Store) LeaveAll(containerID string) error {
-	networks, err := s.List()
-	for _, n := range networks {
-		for _, e := range n.Endpoints() {
-			if e.ContainerID == containerID {
-				err = errors.Join(err, s.Leave(e))
-			}
+// LeaveAll gives back whatever a container holds that does not run any more, though its record may
+// say nothing of it. It looks on one network, or on all if the name is empty.
+func (s *Store) LeaveAll(containerID, name string) error {
+	networks := []*Network{{Name: name, store: s}}
+	if name == "" {
+		var err error
+		if networks, err = s.List(); err != nil {
+			return err
 		}
+	}
+	var errs []error
+	for _, n := range networks {
+		address, err := os.Readlink(n.endpointLink(containerID))
+		if err != nil {
+			continue // it is not on this one
+		}
+		addr, _ := netip.ParseAddr(address) // of a lease that there is not, if it is none
+		e, err := n.readLease(addr)
+		if err != nil || e.ContainerID != containerID {
+			e = &Endpoint{ContainerID: containerID, Address: addr} // the lease was not made, or is gone
+		}
+		e.Network = n.Name
+		errs = append(errs, s.Leave(e), n.unlinkEndpoint(containerID))
+	}
+	return errors.Join(errs...)
+}
+
+// endpointLink is a link from a container's ID to the address that it leases, or is about to.
+func (n *Network) endpointLink(containerID string) string {
+	return filepath.Join(n.dir(), "endpoints", containerID)
+}
+
+func (n *Network) linkEndpoint(e *Endpoint) error {
+	link := n.endpointLink(e.ContainerID)
+	err := n.unlinkEndpoint(e.ContainerID)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(link), 0o700)
+	}
+	if err == nil {
+		err = os.Symlink(e.Address.String(), link)
+	}
+	return err
+}
+
+func (n *Network) unlinkEndpoint(containerID string) error {
+	err := os.Remove(n.endpointLink(containerID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	return err
 }

@@ -217,7 +217,10 @@ func (n *Network) leaseFree(e *Endpoint) error {
 			continue
 		}
 		e.Address = addr
-		err := n.writeLease(e)
+		err := n.linkEndpoint(e) // first: it leads to the lease, however soon we are killed
+		if err == nil {
+			err = n.writeLease(e)
+		}
 		if err == nil {
 			return n.setLastLeased(addr)
 		}

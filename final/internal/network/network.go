@@ -119,6 +119,9 @@ func (n *Network) up() error {
 	if bridgeIsUp(n.bridge()) && haveFirewall() {
 		return nil
 	}
+	if err := n.reclaim(); err != nil { // of before a reboot
+		return err
+	}
 	if err := n.checkSubnet(); err != nil {
 		return err
 	}

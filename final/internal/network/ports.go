@@ -19,12 +19,11 @@ import (
 
 // Port is a port of a container that can be reached at one of the host's.
 type Port struct {
-	IP        netip.Addr // of the host, 0.0.0.0 for all that it has
+	IP        netip.Addr // of the host; 0.0.0.0 and :: are all of a kind, and none is both
 	Host      uint16
 	Container uint16
 	Protocol  string
-
-	last uint16 // until it is reserved, any host port from Host to last will do
+	Last      uint16 `json:",omitempty"` // until it is reserved, any host port from Host to Last will do
 }
 
 // ParsePorts reads all that was given to -p.
@@ -40,7 +39,7 @@ func ParsePorts(specs []string) ([]Port, error) {
 	return ports, nil
 }
 
-// parsePort reads [IP:][HOST:]CONTAINER[/tcp|udp]. HOST and CONTAINER may be ranges, as in 80-82.
+// parsePort reads [IP:][HOST:]CONTAINER[/tcp|udp], with an IPv6 address in brackets. HOST and CONTAINER may be ranges, as in 80-82.
 func parsePort(spec string) ([]Port, error) {
 	rest, protocol, given := strings.Cut(spec, "/")
 	protocol = strings.ToLower(protocol)
@@ -52,10 +51,11 @@ func parsePort(spec string) ([]Port, error) {
 	}
 	rest, container := cutLast(rest)
 	ip, host := cutLast(rest)
-	addr := netip.IPv4Unspecified()
+	var addr netip.Addr
 	if ip != "" {
 		var err error
-		if addr, err = netip.ParseAddr(ip); err != nil || !addr.Is4() {
+		inner, bracketed := strings.CutPrefix(strings.TrimSuffix(ip, "]"), "[")
+		if addr, err = netip.ParseAddr(inner); err != nil || addr.Is6() != bracketed || bracketed != strings.HasSuffix(ip, "]") {
 			return nil, fmt.Errorf("invalid IP address: %s", ip)
 		}
 	}
@@ -77,10 +77,10 @@ func parsePort(spec string) ([]Port, error) {
 	}
 	var ports []Port
 	for i := range last - first + 1 {
-		p := Port{IP: addr, Host: hostFirst, Container: first + i, Protocol: protocol, last: hostLast}
+		p := Port{IP: addr, Host: hostFirst, Container: first + i, Protocol: protocol, Last: hostLast}
 		if host != "" && first != last {
 			p.Host += i
-			p.last = p.Host
+			p.Last = p.Host
 		}
 		ports = append(ports, p)
 	}
@@ -104,39 +104,71 @@ func parseRange(text string) (first, last uint16, ok bool) {
 	return uint16(from), uint16(to), err1 == nil && err2 == nil && 0 < from && from <= to
 }
 
-// reserve takes the host's port from everybody else, for as long as the socket is open: the
-// kernel knows if it is taken, and which one is free. Nothing ever comes to this socket, as the
-// firewall sends it to the container before.
-func (p *Port) reserve() (io.Closer, error) {
-	for ; ; p.Host++ {
-		socket, number, err := p.listen()
+// reserve takes the host's port from everybody else, for as long as the sockets are open: the
+// kernel knows if it is taken, and which one is free. A port at both kinds of addresses is two.
+// Nothing ever comes to a socket of IPv4, as the firewall sends it to the container before.
+func (p Port) reserve() (reserved []Port, sockets []io.Closer, err error) {
+	addr := p.IP
+	if !addr.IsValid() {
+		addr = netip.IPv4Unspecified()
+	}
+	for last := p.Last; ; p.Host++ {
+		p.Last = 0
+		reserved, sockets, err = p.reserveAt(addr)
 		if err == nil {
-			p.Host, p.last = number, 0
-			return socket, nil
+			return reserved, sockets, nil
 		}
 		if !errors.Is(err, unix.EADDRINUSE) {
-			return nil, fmt.Errorf("bind for %s:%d failed: %w", p.IP, p.Host, err)
+			return nil, nil, fmt.Errorf("bind for %s failed: %w", netip.AddrPortFrom(addr, p.Host), err)
 		}
-		if p.Host >= p.last {
-			return nil, fmt.Errorf("bind for %s:%d failed: port is already allocated", p.IP, p.Host)
+		if p.Host >= last {
+			return nil, nil, fmt.Errorf("bind for %s failed: port is already allocated", netip.AddrPortFrom(addr, p.Host))
 		}
 	}
 }
 
-func (p *Port) listen() (io.Closer, uint16, error) {
-	at := netip.AddrPortFrom(p.IP, p.Host)
-	if p.Protocol == "udp" {
-		socket, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		if err != nil {
-			return nil, 0, err
-		}
-		return socket, uint16(socket.LocalAddr().(*net.UDPAddr).Port), nil
-	}
-	socket, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
+// reserveAt reserves the port at an address and, if it is for all, at those of IPv6. A host without
+// IPv6 has none.
+func (p Port) reserveAt(addr netip.Addr) ([]Port, []io.Closer, error) {
+	both := !p.IP.IsValid()
+	p.IP = addr
+	first, err := p.listen()
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	return socket, uint16(socket.Addr().(*net.TCPAddr).Port), nil
+	p.Host = portOf(first)
+	if !both {
+		return []Port{p}, []io.Closer{first}, nil
+	}
+	second := p
+	second.IP = netip.IPv6Unspecified()
+	other, err := second.listen()
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
+		return []Port{p}, []io.Closer{first}, nil
+	}
+	if err != nil {
+		first.Close()
+		return nil, nil, err
+	}
+	return []Port{p, second}, []io.Closer{first, other}, nil
+}
+
+func (p Port) listen() (io.Closer, error) {
+	at, version := netip.AddrPortFrom(p.IP, p.Host), "4"
+	if p.IP.Is6() {
+		version = "6"
+	}
+	if p.Protocol == "udp" {
+		return net.ListenUDP("udp"+version, net.UDPAddrFromAddrPort(at))
+	}
+	return net.ListenTCP("tcp"+version, net.TCPAddrFromAddrPort(at))
+}
+
+func portOf(socket io.Closer) uint16 {
+	if udp, ok := socket.(*net.UDPConn); ok {
+		return uint16(udp.LocalAddr().(*net.UDPAddr).Port)
+	}
+	return uint16(socket.(*net.TCPListener).Addr().(*net.TCPAddr).Port)
 }
 
 // publish has the firewall send to the container what comes to its ports.
@@ -180,6 +212,9 @@ func (e *Endpoint) unpublish() error {
 func (e *Endpoint) elements(verb string) string {
 	var script strings.Builder
 	for _, p := range e.Ports {
+		if p.IP.Is6() {
+			continue // see relay.go
+		}
 		key, name := "", "ports"
 		if !p.IP.IsUnspecified() {
 			key, name = p.IP.String()+" . ", "addresses"
@@ -193,7 +228,7 @@ func (e *Endpoint) elements(verb string) string {
 // minute, and somebody who goes on sending would never be heard by a new container.
 func (e *Endpoint) forgetFlows() error {
 	for _, p := range e.Ports {
-		if p.Protocol != "udp" {
+		if p.Protocol != "udp" || p.IP.Is6() {
 			continue
 		}
 		filter := &netlink.ConntrackFilter{}

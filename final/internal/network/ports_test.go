@@ -3,6 +3,7 @@
 package network
 
 import (
+	"io"
 	"net/netip"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 )
 
 func TestParsePorts(t *testing.T) {
-	all, one := netip.IPv4Unspecified(), netip.MustParseAddr("192.0.2.1")
+	all, one := netip.Addr{}, netip.MustParseAddr("192.0.2.1")
 	for spec, want := range map[string][]Port{
 		"80":                  {{all, 0, 80, "tcp", 0}},
 		"80/UDP":              {{all, 0, 80, "udp", 0}},
@@ -40,7 +41,9 @@ func TestParsePorts(t *testing.T) {
 		"8080:80/sctp":   "invalid proto: sctp",
 		"8080:80/":       "invalid proto: ",
 		"host:8080:80":   "invalid IP address: host",
-		"[::1]:8080:80":  "invalid IP address: [::1]",
+		"::1:8080:80":    "invalid IP address: ::1",
+		"[1.2.3.4]:8:80": "invalid IP address: [1.2.3.4]",
+		"[::1:8080:80":   "invalid IP address: [::1",
 		"1.2.3:8080:80":  "invalid IP address: 1.2.3",
 		"1:1.2.3.4:8:80": "invalid IP address: 1:1.2.3.4",
 	} {
@@ -62,7 +65,7 @@ func FuzzParsePort(f *testing.F) {
 			t.Errorf("%q is no port", spec)
 		}
 		for _, p := range ports {
-			if p.Container == 0 || p.Host > p.last || !p.IP.Is4() || p.Protocol != "tcp" && p.Protocol != "udp" {
+			if p.Container == 0 || p.Host > p.Last || p.Protocol != "tcp" && p.Protocol != "udp" {
 				t.Errorf("%q gives %+v", spec, p)
 			}
 		}
@@ -88,14 +91,17 @@ func TestPortsInPS(t *testing.T) {
 		ports, err := ParsePorts(specs)
 		require.NoError(t, err)
 		for i := range ports {
-			ports[i].last = 0 // as they are when they are reserved
+			ports[i].Last = 0 // as they are when they are reserved
+			if !ports[i].IP.IsValid() {
+				ports[i].IP = netip.IPv4Unspecified()
+			}
 		}
 		assert.Equal(t, want, Format(ports))
 	}
 }
 
 func TestElements(t *testing.T) {
-	ports, err := ParsePorts([]string{"8080:80", "192.0.2.1:53:5353/udp"})
+	ports, err := ParsePorts([]string{"0.0.0.0:8080:80", "[::]:8080:80", "192.0.2.1:53:5353/udp"})
 	require.NoError(t, err)
 	e := Endpoint{Address: netip.MustParseAddr("10.1.2.3"), Ports: ports}
 	assert.Equal(t, `add element inet mydocker ports { tcp . 8080 : 10.1.2.3 . 80 }
@@ -105,18 +111,28 @@ add element inet mydocker addresses { 192.0.2.1 . udp . 53 : 10.1.2.3 . 5353 }
 
 func TestTheKernelSaysWhetherAPortIsTaken(t *testing.T) {
 	for _, protocol := range []string{"tcp", "udp"} {
-		p := Port{IP: netip.MustParseAddr("0.0.0.0"), Protocol: protocol}
-		socket, err := p.reserve()
+		ports, sockets, err := Port{Protocol: protocol}.reserve()
 		require.NoError(t, err)
-		defer socket.Close()
-		assert.NotZero(t, p.Host)
-		again := Port{IP: p.IP, Host: p.Host, Protocol: protocol, last: p.Host}
-		_, err = again.reserve()
-		assert.ErrorContains(t, err, "port is already allocated")
-		again.last += 50
-		next, err := again.reserve()
+		defer closeAll(sockets)
+		require.NotEmpty(t, ports)
+		taken := ports[0].Host
+		assert.NotZero(t, taken)
+		for _, addr := range []string{"0.0.0.0", "127.0.0.1", "::1"} {
+			again := Port{IP: netip.MustParseAddr(addr), Host: taken, Protocol: protocol, Last: taken}
+			_, _, err = again.reserve()
+			if addr != "::1" || len(ports) > 1 {
+				assert.ErrorContains(t, err, "port is already allocated")
+			}
+		}
+		next, others, err := Port{Host: taken, Protocol: protocol, Last: taken + 50}.reserve()
 		require.NoError(t, err)
-		defer next.Close()
-		assert.Greater(t, again.Host, p.Host)
+		defer closeAll(others)
+		assert.Greater(t, next[0].Host, taken)
+	}
+}
+
+func closeAll(sockets []io.Closer) {
+	for _, socket := range sockets {
+		socket.Close()
 	}
 }
