@@ -75,7 +75,7 @@ func execute(target Target, command *Command) (*Process, error) {
 	}
 
 	l.begin()
-	if err := l.joinCgroupOfHost(); err != nil {
+	if err := l.joinOpenCgroup(); err != nil {
 		return nil, err
 	}
 	l.joinNamespaces(container)
@@ -89,9 +89,9 @@ func execute(target Target, command *Command) (*Process, error) {
 	return l.runInside()
 }
 
-// joinCgroupOfHost joins as joinCgroup does, by files that are open already, so that no path of
-// the host's is in the player's memory.
-func (l *launch) joinCgroupOfHost() error {
+// joinOpenCgroup joins as joinCgroup does, but by files that this process has opened, so that the
+// player's memory holds no path of the host's.
+func (l *launch) joinOpenCgroup() error {
 	for _, tasks := range l.command.Cgroup.Tasks {
 		fd, err := unix.Open(tasks, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -102,25 +102,26 @@ func (l *launch) joinCgroupOfHost() error {
 	return nil
 }
 
-// joinNamespaces joins all of the container's namespaces, and so gets its root, too. The PID
-// namespace is only for the player's children: see goOnInside.
+// joinNamespaces joins all of the container's namespaces, and with them its root. Only children of
+// the player will be in the PID namespace: see goOnInside.
 func (l *launch) joinNamespaces(pidfd int) {
 	const all = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP | unix.CLONE_NEWPID
 	l.call("joining the container's namespaces", unix.SYS_SETNS, pidfd, all)
 }
 
-// goOnInside has a copy of the player go on, which is a child of ours, too. A process never
-// changes its PID namespace: it is born in it. From here on the container's processes can see
-// and, with the privileges for it, trace the player. By then it is confined as they are, and has
-// nothing open or in memory that is not for the command.
+// goOnInside forks the player: the child goes on and is a child of this process, too. A process
+// never changes its PID namespace, so only the child is in the container's. There the container's
+// processes can see it, and with CAP_SYS_PTRACE trace it. By then it is confined as they are, and
+// has nothing open or in memory that is not for the command.
 func (l *launch) goOnInside() {
 	const doing = "joining the container's PID namespace"
 	l.call(doing, unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD), 0, 0, 0, 0).
-		explain(unix.EAGAIN, "the container may have no more processes: see --pids-limit")
+		explain(unix.EAGAIN, "the container may have no more processes: see --pids-limit").
+		explain(unix.ENOMEM, "the container is ending, or out of memory")
 	l.call(doing, opNumber(opLeave))
 }
 
-// runInside starts a player, and returns what goes on in its place when that is the command.
+// runInside starts a player, and returns its child when that has become the command.
 func (l *launch) runInside() (*Process, error) {
 	first, err := l.fork(0)
 	if err != nil {
@@ -132,7 +133,7 @@ func (l *launch) runInside() (*Process, error) {
 		return nil, err
 	}
 	_, _ = first.Wait()                  // its exit status is always 0
-	pidfd, err := unix.PidfdOpen(pid, 0) // which is this process until we have waited for it
+	pidfd, err := unix.PidfdOpen(pid, 0) // the ID is not reused before we have waited for it
 	if err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_ = waitFor(pid, nil)
@@ -147,7 +148,7 @@ func (l *launch) runInside() (*Process, error) {
 	return process, l.follow(process)
 }
 
-// hearOfChild returns the ID of the player's child, and the child's failure if that was quicker.
+// hearOfChild returns the ID of the player's child, and the child's failure if that came first.
 func (l *launch) hearOfChild(first *Process) (pid int, failure report, err error) {
 	message, err := l.hear()
 	if err == nil && message.Errno != 0 && l.isInside(message) {
@@ -163,7 +164,7 @@ func (l *launch) hearOfChild(first *Process) (pid int, failure report, err error
 	return int(message.Step), failure, err
 }
 
-// isInside tells whether a failure is of the child that goes on inside.
+// isInside reports whether a failure is the child's.
 func (l *launch) isInside(failure report) bool {
 	return slices.ContainsFunc(l.steps[:failure.Step], func(s step) bool { return s.number == opNumber(opLeave) })
 }

@@ -4,14 +4,13 @@ package runtime
 
 import "golang.org/x/sys/unix"
 
-// stayAsInit has a child of process 1 go on to become the command. Process 1 itself stays the
-// player, as the container's init: it passes signals on to that child, and reaps whatever loses
-// its parent, until the child ends. It then exits with the child's status. It closes its files and
-// unmaps the steps and all that they point to before it lets the child go on: the container finds
-// nothing of the host's in /proc/1.
+// stayAsInit forks process 1: the child goes on to become the command, and process 1 stays the
+// player, as the container's init. It forwards signals to the child, reaps orphans, and exits with
+// the child's status. Before the child goes on, it closes its files and unmaps the steps with all
+// that they point to, so that /proc/1 shows nothing of the host's.
 func (l *launch) stayAsInit() {
 	const doing = "making the init's child"
-	// All signals are blocked, so that the init gets each by rt_sigtimedwait(2) and loses none.
+	// The init waits for signals by rt_sigtimedwait(2), which loses none while they are blocked.
 	l.setSignalMask("blocking signals", ^uint64(0))
 	l.call(doing, unix.SYS_CLONE, int(unix.SIGCHLD), 0, 0, 0, 0)
 	l.call(doing, opNumber(opStay))

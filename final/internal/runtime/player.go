@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// playerCode returns the machine code of the player: the function player, which this program
-// never calls. See player_amd64.s and player_arm64.s.
+// playerCode returns the machine code of the player: the function player, which Go never calls. See
+// player_amd64.s and player_arm64.s.
 func playerCode() []byte
 
 // player maps the steps and plays them.
@@ -22,7 +22,7 @@ func playerCode() []byte
 //nolint:unused // by Go
 func player()
 
-// The player's address space. The kernel has nothing of its own at these addresses.
+// The player's address space, at addresses where the kernel puts nothing else.
 const (
 	codeAddress = 0x400000
 	dataAddress = 0x10000000
@@ -56,8 +56,8 @@ const (
 	firstFD = 6 // of those that the steps name
 )
 
-// playerImage is the player's executable, up to the code: one segment, and a stack that is not
-// executable.
+// playerImage is what precedes the code in the player's executable. There is one segment, and the
+// stack is not executable.
 type playerImage struct {
 	header  elf.Header64
 	load    elf.Prog64
@@ -65,7 +65,7 @@ type playerImage struct {
 	options playerOptions
 }
 
-// playerOptions are what the code needs to know before it has mapped the data.
+// playerOptions tell the code what it needs before it has mapped the data.
 type playerOptions struct {
 	dataSize  uint64
 	firstStep uint64 // address
@@ -79,7 +79,7 @@ const (
 	firstStepAddress = codeAddress + unsafe.Offsetof(playerImage{}.options) + unsafe.Offsetof(playerOptions{}.firstStep)
 )
 
-// machines are the processors that there is a player for.
+// machines maps GOARCH to the ELF machines that have a player.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
 // executable returns the player as an ELF file. See elf(5).
@@ -109,70 +109,60 @@ func executable(machine elf.Machine, options playerOptions) []byte {
 	return append(bytesOf(&file), code...)
 }
 
-// bytesOf returns a copy of what is at an address, as it is in memory.
+// bytesOf returns a copy of the value's memory.
 func bytesOf[T any](value *T) []byte {
 	return append([]byte{}, unsafe.Slice((*byte)(unsafe.Pointer(value)), unsafe.Sizeof(*value))...)
 }
 
-// newExecutable returns a descriptor of an executable that exists only in memory, and that
-// nothing can change: a container with CAP_SYS_PTRACE can open it as /proc/PID/exe.
+// newExecutable returns a descriptor of an executable file in memory.
 func newExecutable(image []byte) (int, error) {
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate(playerName, flags|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3, where all of them are executable
-		fd, err = unix.MemfdCreate(playerName, flags)
+	fd, err := newFile(image, unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3, where all such files are executable
+		fd, err = newFile(image, 0)
 	}
 	if errors.Is(err, unix.EACCES) {
-		return -1, errors.New("the sysctl vm.memfd_noexec forbids executable files in memory: set it to 1 or 0")
+		err = errors.New("the sysctl vm.memfd_noexec forbids executable files in memory: set it to 1 or 0")
 	}
-	if err != nil {
-		return -1, err
-	}
-	if err := write(fd, image); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("sealing it: %w", err)
-	}
-	return fd, nil
+	return fd, err
 }
 
-// newData returns a descriptor of a file in memory.
-func newData(data []byte) (int, error) {
-	fd, err := unix.MemfdCreate(playerName, unix.MFD_CLOEXEC)
+// newFile returns a descriptor of a file in memory that nothing can change: a container that may
+// trace the player can open the file by /proc/PID/exe or /proc/PID/map_files. See memfd_create(2).
+func newFile(content []byte, flags int) (int, error) {
+	fd, err := unix.MemfdCreate(playerName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|flags)
 	if err != nil {
 		return -1, err
 	}
-	if err := write(fd, data); err != nil {
+	if err := fill(fd, content); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
 }
 
-// write writes all of data.
-func write(fd int, data []byte) error {
-	for len(data) > 0 {
-		n, err := unix.Write(fd, data)
+// fill writes all of a file's content and seals the file.
+func fill(fd int, content []byte) error {
+	for len(content) > 0 {
+		n, err := unix.Write(fd, content)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
-		data = data[max(n, 0):]
+		content = content[max(n, 0):]
 	}
-	return nil
+	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	return err
 }
 
 // playerName is the only argument of the player, and the name of its files in memory.
 const playerName = "mydocker-init"
 
-// startPlayer starts a player of the program, born into new namespaces (flags of clone(2)) and
-// into the cgroup of v2 whose directory is cgroupFD, or -1. It gets the files, by their number.
+// startPlayer starts a process that plays the program. Flags are those of clone(2) for new
+// namespaces. The process is born in the v2 cgroup whose directory is cgroupFD, unless that is -1.
+// files[N] becomes its descriptor N.
 func (p *program) startPlayer(files []int, flags uintptr, cgroupFD int) (pid, pidfd int, err error) {
 	data, firstStep := p.encode()
-	dataFile, err := newData(data)
+	dataFile, err := newFile(data, 0)
 	if err != nil {
 		return 0, -1, err
 	}
@@ -193,8 +183,7 @@ func (p *program) startPlayer(files []int, flags uintptr, cgroupFD int) (pid, pi
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	attr.Files[codeFD], attr.Files[dataFD] = uintptr(codeFile), uintptr(dataFile)
-	// The child shares our memory and holds us up until it has become the player, and so copies no
-	// page tables. What it does until then is up to package syscall.
+	// Until its exec the child shares our memory and suspends this thread, so no page tables are copied.
 	pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", codeFD), []string{playerName}, attr)
 	return pid, pidfd, err
 }

@@ -62,7 +62,7 @@ func TestPlayer(t *testing.T) {
 	assert.Equal(t, 7, status)
 }
 
-func TestExecutableIsSealed(t *testing.T) {
+func TestFilesAreSealed(t *testing.T) {
 	before := []byte("the player")
 	fd, err := newExecutable(before)
 	require.NoError(t, err)

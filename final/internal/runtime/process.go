@@ -25,8 +25,7 @@ type Process struct {
 	pidfd int        // or -1, when it has ended and was waited for
 }
 
-// follow returns when the player has become the command, which gets its terminal then. If it
-// cannot, it is reaped first.
+// follow returns when the player has become the command. A player that fails is reaped first.
 func (l *launch) follow(process *Process) error {
 	if err := l.listen(process); err != nil {
 		process.end()
@@ -36,13 +35,14 @@ func (l *launch) follow(process *Process) error {
 	return nil
 }
 
-// end kills a player that is not to go on.
+// end kills and reaps a process.
 func (p *Process) end() {
 	_ = p.Signal(unix.SIGKILL) // it may have ended already
-	_, _ = p.Wait()            // whoever ends it knows why
+	_, _ = p.Wait()            // the status says no more than the caller knows
 }
 
-// listen does our part while the player sets the container up, and hears what it has to say.
+// listen makes the cgroup and the network while the player sets the container up, and returns the
+// player's failure.
 func (l *launch) listen(process *Process) error {
 	if makeGroup := l.command.Cgroup.Make; makeGroup != nil {
 		if err := makeGroup(); err != nil {

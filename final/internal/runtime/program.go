@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// program is what a process does until it is the command: a list of system calls. It is made in
-// this process and played by another one, the player, which has no memory in common with ours.
+// program is the list of system calls that a process makes until it becomes the command. This
+// process writes the list, and another one, the player, plays it. They share no memory.
 type program struct {
 	steps []step
-	data  []byte // what arguments point to: the player has it at dataAddress
+	data  []byte // what arguments point to, mapped at dataAddress
 }
 
 // step is one system call. The player goes on if it succeeds, or fails with a forgiven error.
@@ -30,16 +30,16 @@ type step struct {
 // previous, as an argument, is the result of the step before.
 const previous = ^uintptr(0) - 1
 
-// These, as numbers, are no system calls, but what the player does itself.
+// These numbers stand for what the player does without a system call, or with several.
 const (
 	_          = -iota
-	opEnd      // reports the last failure, which was forgiven
-	opIsInside // fails with ENOENT unless the path at its argument is absolute
-	opLeave    // after clone: reports the child's ID and exits, in the parent
-	opStay     // after clone: becomes an init, in the parent
+	opEnd      // report the last failure, which was forgiven
+	opIsInside // fail with ENOENT unless the path at the argument is absolute
+	opLeave    // after clone, in the parent: report the child's ID and exit
+	opStay     // after clone, in the parent: become an init
 )
 
-// playerStep is a step as the player has it in its memory.
+// playerStep is a step in the player's memory.
 type playerStep struct {
 	number   int64
 	args     [6]uint64
@@ -64,12 +64,12 @@ func (p *program) encode() (data []byte, first uint64) {
 	return data, dataAddress + uint64(len(p.data))
 }
 
-// opNumber is a number for call of what is no system call.
+// opNumber returns the number of an operation for call.
 func opNumber(op int) uintptr { return uintptr(op) }
 
-// call adds a system call to the program. An argument is an integer, or else the call gets the
-// address of it: of a string with a NUL at its end, of bytes, which the call may also write to,
-// or of a list of strings as execve(2) has it.
+// call adds a system call to the program. Integers are passed as they are. For all else the call
+// gets an address: of a string with a NUL at its end, of bytes, which it may also write to, or of
+// a list of strings as execve(2) takes it.
 func (p *program) call(doing string, number uintptr, args ...any) *step {
 	s := step{doing: doing, number: number}
 	for i, arg := range args {
@@ -79,12 +79,12 @@ func (p *program) call(doing string, number uintptr, args ...any) *step {
 	return &p.steps[len(p.steps)-1]
 }
 
-// forgive has the child go on after these errors.
+// forgive lets the player go on after these errors.
 func (s *step) forgive(errors ...unix.Errno) {
 	copy(s.forgiven[:], errors)
 }
 
-// explain says what an error means here, where the kernel's words are too few.
+// explain gives the message for an error where the kernel's own says too little.
 func (s *step) explain(errno unix.Errno, meaning string) *step {
 	if s.meanings == nil {
 		s.meanings = map[unix.Errno]string{}
@@ -112,7 +112,7 @@ func (p *program) argument(arg any) uintptr {
 	}
 }
 
-// store returns the address of data in the player.
+// store adds data and returns its address in the player.
 func (p *program) store(data []byte) uintptr {
 	address := dataAddress + uintptr(len(p.data))
 	p.data = append(p.data, data...)
@@ -120,7 +120,8 @@ func (p *program) store(data []byte) uintptr {
 	return address
 }
 
-// storeAll returns the address of a list of the strings' addresses, with a 0 at its end.
+// storeAll adds the strings and returns the address of a list of their addresses, with a 0 at its
+// end.
 func (p *program) storeAll(list []string) uintptr {
 	addresses := make([]byte, 0, 8*(len(list)+1))
 	for _, s := range list {
@@ -137,8 +138,8 @@ func (p *program) mount(source, target, fstype string, flags uintptr, options st
 	return p.call("mounting "+target, unix.SYS_MOUNT, source, target, fstype, flags, options)
 }
 
-// mkdirAll makes the directories that are missing on the way to a path, and that itself. Its
-// links are followed, but not those of /proc that lead to open files.
+// mkdirAll creates target and any missing parents. It follows links, but not those of /proc that
+// lead to open files.
 func (p *program) mkdirAll(doing, target string) {
 	if target == "/" {
 		return
@@ -148,14 +149,14 @@ func (p *program) mkdirAll(doing, target string) {
 	p.call(doing, unix.SYS_MKDIRAT, previous, path.Base(target), 0o755).forgive(unix.EEXIST, unix.EROFS)
 }
 
-// open leaves a descriptor of the path for the next step, as its previous result.
+// open opens a path for the next step, which gets the descriptor as its previous result.
 func (p *program) open(doing, target string) *step {
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	return p.call(doing, unix.SYS_OPENAT2, at, target, bytesOf(how), unsafe.Sizeof(*how))
 }
 
-// report is what a player tells its parent: which step failed and how, or, without an error, the
-// ID of the process that goes on in its place.
+// report is a player's message to its parent: the step that failed and its error, or, without an
+// error, the ID of the process that goes on in its place.
 type report struct {
 	Step  int32
 	Errno int32

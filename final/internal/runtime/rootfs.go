@@ -54,7 +54,7 @@ func (l *launch) overlayOptions(root Overlay) string {
 	return options(l.shortNames(root.Layers))
 }
 
-// shortNames has the player name the layers by descriptors. Mount(2) takes no more than a page of
+// shortNames returns names of the layers by descriptors of the player's. Mount(2) takes no more than a page of
 // options, which the paths of forty layers fill. The player opens the layers itself: through
 // descriptors of ours the kernel would find them in our mount namespace, and refuse them.
 func (l *launch) shortNames(layers []string) []string {

@@ -93,18 +93,18 @@ func namespaces(network Network) uintptr {
 	return flags
 }
 
-// launch is a program on its way to a process: with it, what its steps need open.
+// launch is a program with the files that its steps use.
 type launch struct {
 	program
 	command  *Command
 	prepare  func(pid int) error
-	files    []int    // what the player has open, by the number that it has there
+	files    []int    // the player's descriptors, by their numbers there
 	ours     *os.File // our end of the pipe to the player
-	terminal *os.File // of a command that has one, our side
-	fds      []int    // to close when the player has its own
+	terminal *os.File // our side of the command's terminal, if it has one
+	fds      []int    // to close when the player has its copies
 }
 
-// openFiles makes the pipe, and looks after stdin, stdout and stderr.
+// openFiles makes the pipe and takes over stdin, stdout and stderr.
 func (l *launch) openFiles() error {
 	pipe, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -114,7 +114,7 @@ func (l *launch) openFiles() error {
 	l.fds = append(l.fds, pipe[1])
 	l.files = make([]int, firstFD, 32)
 	for i := range l.files {
-		l.files[i] = pipe[1] // holds the place of what is yet to come
+		l.files[i] = pipe[1] // a placeholder: no step may get these numbers
 	}
 	if l.command.Terminal {
 		return nil
@@ -134,15 +134,15 @@ func (l *launch) stdio() [3]*os.File {
 	return [3]*os.File{l.command.Stdin, l.command.Stdout, l.command.Stderr}
 }
 
-// hand gives the player a descriptor, and returns the number that it has there. Ours is closed
-// when the player has its own.
+// hand gives the player a descriptor and returns its number there. Ours is closed once the player
+// has started.
 func (l *launch) hand(fd int) int {
 	l.fds = append(l.fds, fd)
 	l.files = append(l.files, fd)
 	return len(l.files) - 1
 }
 
-// letGo closes what only the player needs.
+// letGo closes the files that only the player needs.
 func (l *launch) letGo() {
 	for _, fd := range l.fds {
 		unix.Close(fd)
@@ -156,12 +156,12 @@ func (l *launch) close() {
 		l.ours.Close()
 	}
 	if l.terminal != nil {
-		l.terminal.Close() // nobody came to use it
+		l.terminal.Close() // the command did not start
 	}
 }
 
-// begin takes from the player what nothing in the container may use: its executable would play the
-// program again, for a command like /proc/self/exe, and our keys are for us. See keyrings(7).
+// begin removes what nothing in the container may use. A command like /proc/self/exe would play
+// the program again. Our session keyring holds our keys: see keyrings(7).
 func (l *launch) begin() {
 	l.call("making the player not executable", unix.SYS_FCHMOD, codeFD, 0)
 	l.call("naming the player", unix.SYS_PRCTL, unix.PR_SET_NAME, playerName, 0, 0, 0)
@@ -170,8 +170,8 @@ func (l *launch) begin() {
 	l.dieWithParent()
 }
 
-// raiseFileLimit undoes what package syscall does in every child: the steps may open more files
-// than the soft limit allows. See limitFiles.
+// raiseFileLimit raises the soft limit of open files again, which package syscall lowers in every
+// child: the steps may need more. See limitFiles.
 func (l *launch) raiseFileLimit() {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
@@ -179,21 +179,22 @@ func (l *launch) raiseFileLimit() {
 	}
 }
 
-// closeFiles leaves nothing open but the standard files and the pipe. It comes before any path of
-// the image or the user is followed without RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead out
-// of the container.
+// closeFiles closes all but the standard files and the pipe. Before it, no path of the image or
+// the user may be followed without RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead out of the
+// container.
 func (l *launch) closeFiles() {
 	l.call("closing the host's files", unix.SYS_CLOSE_RANGE, pipeFD+1, ^uint32(0), 0)
 }
 
-// dieWithParent ends the process when its parent ends. A change of the user, or a fork, undoes it.
+// dieWithParent lets the kernel kill the process when its parent ends. A change of the user, or a
+// fork, undoes it.
 func (l *launch) dieWithParent() {
 	if !l.command.Outlives {
 		l.call("tying the container to its parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
 	}
 }
 
-// tie ties the command to the parent. A parent that has ended before that sends no signal, but a
+// tie ties the command to the parent. If the parent has already ended, there is no signal, but a
 // message to it fails.
 func (l *launch) tie() {
 	l.dieWithParent()
@@ -226,9 +227,9 @@ func (l *launch) setHostname(name string) {
 	l.call("setting the hostname", unix.SYS_SETHOSTNAME, name, len(name))
 }
 
-// joinCgroup joins with the one thread that the player has: that is what a 0 in tasks does. Under
-// v2 it was born in its group. The way to the files begins at the host's root, which is closed at
-// once.
+// joinCgroup writes 0 to the groups' files tasks, which moves the calling thread, the player's only
+// one. Under v2 the player was born in its group. The files are reached from the host's root, which
+// is closed at once.
 func (l *launch) joinCgroup() error {
 	if len(l.command.Cgroup.Tasks) == 0 {
 		return nil
@@ -247,7 +248,7 @@ func (l *launch) joinCgroup() error {
 	return nil
 }
 
-// awaitParent waits until the parent has made what the player needs from here on.
+// awaitParent waits until the parent has made the cgroup and the network.
 func (l *launch) awaitParent() {
 	if l.isAwaited() {
 		l.call("waiting for the parent", unix.SYS_READ, pipeFD, []byte{0}, 1)
@@ -256,9 +257,8 @@ func (l *launch) awaitParent() {
 
 func (l *launch) isAwaited() bool { return l.prepare != nil || l.command.Cgroup.Make != nil }
 
-// enterDir goes to the working directory. A path can lead out of the container only through a
-// descriptor, by a link in /proc; so such links are not followed, and getcwd(2) must then find a
-// way from the root to the directory.
+// enterDir changes to the working directory. Only a link in /proc to an open file can lead out of
+// the container, so such links are not followed. See checkDir.
 func (l *launch) enterDir() {
 	const doing = "entering the working directory"
 	l.open(doing, cmp.Or(l.command.Dir, "/")).
@@ -267,6 +267,8 @@ func (l *launch) enterDir() {
 	l.checkDir(doing)
 }
 
+// checkDir fails unless the working directory is inside the root: for others getcwd(2) returns a
+// path that begins with "(unreachable)".
 func (l *launch) checkDir(doing string) {
 	cwd := l.store(make([]byte, unix.PathMax))
 	l.call(doing, unix.SYS_GETCWD, cwd, unix.PathMax)
