@@ -85,8 +85,9 @@ func ask() {
 		fatal(fmt.Errorf("usage: ask [-wait TIME] tcp|udp ADDRESS:PORT"))
 	}
 	deadline := time.Now().Add(*wait)
+	var server net.Conn // for UDP, the same all the time: the kernel remembers where it sends to
 	for {
-		text, err := askOnce(flag.Arg(0), flag.Arg(1))
+		text, err := askOnce(&server, flag.Arg(0), flag.Arg(1))
 		if err == nil {
 			fmt.Print(text)
 			return
@@ -98,17 +99,24 @@ func ask() {
 	}
 }
 
-func askOnce(network, address string) (string, error) {
-	server, err := net.DialTimeout(network, address, time.Second)
-	if err != nil {
+func askOnce(server *net.Conn, network, address string) (text string, err error) {
+	if *server == nil {
+		if *server, err = net.DialTimeout(network, address, time.Second); err != nil {
+			*server = nil
+			return "", err
+		}
+	}
+	if network == "tcp" {
+		defer func() {
+			(*server).Close()
+			*server = nil
+		}()
+	}
+	_ = (*server).SetDeadline(time.Now().Add(time.Second)) // it is open
+	if _, err := fmt.Fprintln(*server, "hello"); err != nil {
 		return "", err
 	}
-	defer server.Close()
-	_ = server.SetDeadline(time.Now().Add(time.Second)) // it is open
-	if _, err := fmt.Fprintln(server, "hello"); err != nil {
-		return "", err
-	}
-	return bufio.NewReader(server).ReadString('\n')
+	return bufio.NewReader(*server).ReadString('\n')
 }
 
 // fatal ends a program of ours that failed.
