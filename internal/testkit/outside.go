@@ -59,6 +59,7 @@ func serve() {
 		for buffer := make([]byte, 100); ; {
 			_, client, err := socket.ReadFrom(buffer)
 			fatal(err)
+			fmt.Println(client)
 			_, err = socket.WriteTo([]byte(answer(text, client)), client)
 			fatal(err)
 		}
