@@ -47,7 +47,7 @@ var victims = []victim{
 	{"pause", "run -d " + served, "pause it", "", "inspect it"},
 	{"unpause", "run -d " + served + "; pause it", "unpause it", "", "inspect it"},
 	{"rename", "create " + served, "rename it other", "run --rm --name other busybox true", "inspect other"},
-	{"commit", "run -d " + served + "; exec it cp /bin/busybox /copy", "commit it made", nextLoad, "history made"},
+	{"commit", "run -d " + served + "; exec it cp /bin/busybox /copy", "commit it made", nextLoad, "history made; run --rm made cmp /bin/busybox /copy"},
 	{"load", "", "load -i saved.tar", nextLoad, "history saved"},
 	{"import", "", "import files.tar made", nextLoad, "history made"},
 	{"save", "", "save -o out.tar busybox", "", ""},

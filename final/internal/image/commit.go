@@ -88,7 +88,7 @@ func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Read
 		return nil, err
 	}
 	defer release()
-	layer, err := s.newLayer(func(files string) (layerRecord, error) {
+	layer, err := s.newLayer(ctx, func(files string) (layerRecord, error) {
 		stream, err := decompress(ctx, archive)
 		if err != nil {
 			return layerRecord{}, err

@@ -627,6 +627,102 @@ func TestCrashLeftoversAreCleared(t *testing.T) {
 	require.NoDirExists(t, left)
 }
 
+// damages are what a power failure or a bad disk leaves of a layer, or of an image's configuration.
+var damages = map[string]func(t *testing.T, s *Store, image *Image){
+	"zeros in place of data": func(t *testing.T, _ *Store, image *Image) {
+		require.NoError(t, os.WriteFile(filepath.Join(image.Layers()[0], "dir/file"), make([]byte, 7), 0o644))
+	},
+	"a file that is too short": func(t *testing.T, _ *Store, image *Image) {
+		require.NoError(t, os.Truncate(filepath.Join(image.Layers()[0], "dir/file"), 0))
+	},
+	"a missing file":      func(t *testing.T, _ *Store, image *Image) { remove(t, image.Layers()[0], "dir/file") },
+	"a missing directory": func(t *testing.T, _ *Store, image *Image) { remove(t, image.Layers()[0], "dir") },
+	"a missing link":      func(t *testing.T, _ *Store, image *Image) { remove(t, image.Layers()[0], "link") },
+	"all files missing":   func(t *testing.T, _ *Store, image *Image) { remove(t, image.Layers()[0], ".") },
+	"a file that became a directory": func(t *testing.T, _ *Store, image *Image) {
+		remove(t, image.Layers()[0], "dir/file")
+		require.NoError(t, os.MkdirAll(filepath.Join(image.Layers()[0], "dir/file/x"), 0o755))
+	},
+	"no record": func(t *testing.T, _ *Store, image *Image) { remove(t, image.Layers()[0], "../layer.json") },
+	"an empty record": func(t *testing.T, _ *Store, image *Image) {
+		require.NoError(t, os.Truncate(filepath.Join(image.Layers()[0], "../layer.json"), 0))
+	},
+	"an empty configuration": func(t *testing.T, s *Store, image *Image) {
+		require.NoError(t, os.Truncate(s.configFile(image.ID), 0))
+	},
+}
+
+func remove(t *testing.T, elements ...string) {
+	t.Helper()
+	require.NoError(t, os.RemoveAll(filepath.Join(elements...)))
+}
+
+// TestDamageIsMended loads, or imports, the same archive again, as people do when an image is
+// broken. What is whole stays as it is, for the containers that run on it.
+func TestDamageIsMended(t *testing.T) {
+	layer := tarOf(t, file{name: "dir/"}, file{name: "dir/file", content: "content"},
+		file{name: "link", header: tarLink("dir/file")}, file{name: "hard", header: tar.Header{Typeflag: tar.TypeLink, Linkname: "dir/file"}})
+	loadIt := func(s *Store) error {
+		_, err := s.Load(t.Context(), bytes.NewReader(dockerArchive(t, "x:1", func(files map[string][]byte) {
+			config := fmt.Appendf(nil, `{"os":"linux","rootfs":{"diff_ids":[%q]}}`, oci.FromBytes(layer))
+			hostileConfig(string(config))(files)
+			files["layer.tar"] = layer
+		})), nil)
+		return err
+	}
+	importIt := func(s *Store) error {
+		_, err := s.importAt(t.Context(), time.Unix(0, 0), bytes.NewReader(layer), false, "x:1", nil, "")
+		return err
+	}
+	for name, add := range map[string]func(s *Store) error{"load": loadIt, "import": importIt} {
+		for damage, do := range damages {
+			t.Run(name+", "+damage, func(t *testing.T) {
+				s := newStore(t)
+				require.NoError(t, add(s))
+				image, err := s.Find(t.Context(), "x:1")
+				require.NoError(t, err)
+				want := describeTree(t, image.Layers()[0])
+				do(t, s, image)
+				require.NoError(t, add(s))
+				image, err = s.Find(t.Context(), "x:1")
+				require.NoError(t, err)
+				require.Equal(t, want, describeTree(t, image.Layers()[0]))
+				_, err = image.Size()
+				require.NoError(t, err)
+				require.Empty(t, leftovers(t, s))
+
+				before, err := os.Stat(filepath.Join(image.Layers()[0], "dir/file"))
+				require.NoError(t, err)
+				require.NoError(t, add(s))
+				after, err := os.Stat(filepath.Join(image.Layers()[0], "dir/file"))
+				require.NoError(t, err)
+				require.True(t, os.SameFile(before, after), "what is whole stays")
+			})
+		}
+	}
+}
+
+// TestLayersAreOnTheDisk checks that a layer is synced when it is whole, and before it has its name.
+func TestLayersAreOnTheDisk(t *testing.T) {
+	s := newStore(t)
+	synced := 0
+	sync := syncTree
+	defer func() { syncTree = sync }()
+	syncTree = func(dir string) error {
+		synced++
+		require.FileExists(t, filepath.Join(dir, "layer.json"))
+		require.FileExists(t, filepath.Join(dir, "fs/f"))
+		require.True(t, isTemporary(filepath.Base(dir)))
+		return sync(dir)
+	}
+	importTar(t, s, "one", file{name: "f", content: "x"})
+	require.Equal(t, 1, synced)
+	syncTree = func(string) error { return unix.EIO }
+	_, err := s.Import(t.Context(), bytes.NewReader(tarOf(t, file{name: "f", content: "y"})), "two", nil, "")
+	require.ErrorIs(t, err, unix.EIO)
+	require.Empty(t, leftovers(t, s))
+}
+
 func TestImportTwiceIsOneLayer(t *testing.T) {
 	s := newStore(t)
 	old := unix.Umask(0o077)

@@ -73,9 +73,10 @@ const temporaryPrefix = ".making-"
 func newName() string              { return temporaryPrefix + rand.Text() }
 func isTemporary(name string) bool { return strings.HasPrefix(name, temporaryPrefix) }
 
-// newLayer makes a layer: fill fills its directory in a temporary place, and when it is whole, it
-// gets its name. If there is such a layer already, that one stays. The caller holds the store.
-func (s *Store) newLayer(fill func(files string) (layerRecord, error)) (_ layerRecord, err error) {
+// newLayer makes a layer: fill fills its directory in a temporary place, and when it is whole and on
+// the disk, it gets its name. If there is such a layer already, that one stays, and what is damaged
+// in it is replaced. The caller holds the store.
+func (s *Store) newLayer(ctx context.Context, fill func(files string) (layerRecord, error)) (_ layerRecord, err error) {
 	made := layer{filepath.Join(s.layersDir(), newName())}
 	if err := os.Mkdir(made.dir, 0o700); err != nil {
 		return layerRecord{}, err
@@ -99,14 +100,14 @@ func (s *Store) newLayer(fill func(files string) (layerRecord, error)) (_ layerR
 	if err := record.Write(made.record(), rec); err != nil {
 		return layerRecord{}, err
 	}
-	if err := record.SyncTree(made.dir); err != nil { // or a power failure leaves it with files of zeros
+	if err := syncTree(made.dir); err != nil { // or a power failure leaves it with files of zeros
 		return layerRecord{}, err
 	}
 	fault.Point("layer-unpacked")
 	final := s.layer(rec.DiffID)
 	err = os.Rename(made.dir, final.dir)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		return rec, errors.Join(final.mend(made, rec), os.RemoveAll(made.dir)) // somebody was faster with the same
+		err = final.mend(ctx, made)
 	}
 	if err != nil {
 		return rec, err
@@ -115,25 +116,12 @@ func (s *Store) newLayer(fill func(files string) (layerRecord, error)) (_ layerR
 	return rec, record.SyncDirs(s.layersDir())
 }
 
-// mend replaces what is missing of a layer, or damaged, by what another has that was made of the
-// same. Its files stay, if they are there, as a container may use them.
-func (l layer) mend(made layer, rec layerRecord) error {
-	if l.exists() {
-		return nil
-	}
-	err := os.Rename(made.files(), l.files())
-	if err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-		return err
-	}
-	if err := os.RemoveAll(l.record()); err != nil {
-		return err
-	}
-	return record.Write(l.record(), rec)
-}
+// syncTree is a step that a test watches.
+var syncTree = record.SyncTree
 
 // copyLayer makes a layer of a directory, in one pass.
 func (s *Store) copyLayer(ctx context.Context, dir string) (layerRecord, error) {
-	return s.newLayer(func(files string) (layerRecord, error) {
+	return s.newLayer(ctx, func(files string) (layerRecord, error) {
 		return packLayer(ctx, dir, files)
 	})
 }

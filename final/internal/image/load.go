@@ -274,7 +274,7 @@ func (s *Store) loadImage(ctx context.Context, a *archive, image described, prog
 		return Loaded{}, err
 	}
 	for n, id := range i.Config.RootFS.DiffIDs {
-		if s.layer(id).exists() {
+		if s.isWhole(ctx, a, image.layers[n], id) {
 			continue
 		}
 		if err := s.loadLayer(ctx, a, image.layers[n], id, progress); err != nil {
@@ -314,7 +314,7 @@ func (s *Store) loadLayer(ctx context.Context, a *archive, b blob, id oci.Digest
 		return err
 	}
 	reader := progressReader{Reader: section, layer: id, total: section.Size(), progress: progress}
-	_, err = s.newLayer(func(files string) (layerRecord, error) {
+	_, err = s.newLayer(ctx, func(files string) (layerRecord, error) {
 		size, err := unpackVerified(ctx, &reader, files, b, id)
 		return layerRecord{DiffID: id, Size: size}, err
 	})
