@@ -105,12 +105,12 @@ func (o *execOptions) relay(command *containerruntime.Command) (*shim.Relay, err
 	if o.interactive {
 		stdin = os.Stdin
 	}
-	relay, err := shim.NewRelay(stdin, os.Stdout, os.Stderr)
+	relay, err := shim.NewRelay(command.User, stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		return nil, err
 	}
 	command.Stdin, command.Stdout, command.Stderr = relay.Stdin, relay.Stdout, relay.Stderr
-	return relay, relay.Chown(command.User)
+	return relay, nil
 }
 
 // execError has an error of the command exit as that of run does, and all others with 1.

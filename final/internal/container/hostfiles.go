@@ -3,7 +3,9 @@
 package container
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,11 +19,13 @@ var hostFiles = []string{"hosts", "hostname", "resolv.conf"}
 
 // makeBase makes the layer that is below those of every image, if it is not there yet. It has what
 // is mounted on in every container: made in the container's own layer, it would be among its changes.
+// So would /etc/mtab, which old programs read: see mount(8).
 func (s *Store) makeBase() (dir string, err error) {
 	dir = filepath.Join(s.Root, "base")
 	etc := filepath.Join(dir, "etc")
-	if _, err := os.Stat(filepath.Join(etc, hostFiles[len(hostFiles)-1])); err == nil {
-		return dir, nil // the last that is made
+	mtab := filepath.Join(etc, "mtab")
+	if exists(mtab) { // the last that is made
+		return dir, nil
 	}
 	for _, name := range []string{"dev", "proc", "sys", "etc"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
@@ -32,6 +36,9 @@ func (s *Store) makeBase() (dir string, err error) {
 		if err := os.WriteFile(filepath.Join(etc, name), nil, 0o644); err != nil {
 			return "", fmt.Errorf("making the lowest layer: %w", err)
 		}
+	}
+	if err := os.Symlink("/proc/mounts", mtab); err != nil && !errors.Is(err, fs.ErrExist) { // another start was faster
+		return "", fmt.Errorf("making the lowest layer: %w", err)
 	}
 	return dir, nil
 }
@@ -66,7 +73,7 @@ func (c *Container) showHostFiles(owner *Container, spec *runtime.Spec) {
 	var shown []runtime.Volume
 	for _, name := range hostFiles {
 		if target := "/etc/" + name; !isCovered(target, spec.Volumes) {
-			shown = append(shown, runtime.Volume{Source: owner.path(name), Target: target})
+			shown = append(shown, runtime.Volume{Source: owner.path(name), Target: target, ReadOnly: c.Config.ReadOnly})
 		}
 	}
 	spec.Volumes = append(shown, spec.Volumes...)

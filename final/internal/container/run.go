@@ -176,12 +176,12 @@ func (c *Container) prepare(a Attendance, out *delivery) (*runtime.Spec, error) 
 	if a.Direct {
 		files[1], files[2] = os.Stdout, os.Stderr
 	}
-	if out.relay, err = shim.NewRelay(files[0], files[1], files[2]); err != nil {
+	if out.relay, err = shim.NewRelay(spec.User, files[0], files[1], files[2]); err != nil {
 		return nil, err
 	}
 	spec.Stdin, spec.Stdout, spec.Stderr = out.relay.Stdin, out.relay.Stdout, out.relay.Stderr
-	if err := out.relay.Chown(spec.User); err != nil || a.Direct {
-		return spec, err
+	if a.Direct {
+		return spec, nil
 	}
 	if out.streams, err = shim.NewStreams(c.LogPath()); err != nil {
 		return nil, err

@@ -20,15 +20,18 @@ import (
 // process: see PR_SET_PDEATHSIG(2const). Call it from a thread that stays, such as the main one
 // (runtime.LockOSThread in a func init keeps the main goroutine on it).
 func Start(spec *Spec) (*Process, error) {
-	process, err := start(spec)
+	process, err := start(*spec)
 	if err != nil {
 		return nil, asError(err)
 	}
 	return process, nil
 }
 
-func start(spec *Spec) (_ *Process, err error) {
+func start(spec Spec) (_ *Process, err error) {
 	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	if err := spec.resolveTargets(); err != nil {
 		return nil, err
 	}
 	l := &launch{command: &spec.Command, prepare: spec.Prepare}

@@ -25,17 +25,18 @@ import (
 type Relay struct {
 	Stdin, Stdout, Stderr *os.File // for the command
 
-	pipes   []*os.File // the command's ends of the pipes
-	outputs []*output  // our ends of those that it writes to
+	user    runtime.User // that the command runs as
+	outputs []*output    // our ends of those that it writes to
 	copying sync.WaitGroup
 	errs    [2]error // of writing, for each output
 }
 
 // NewRelay starts to copy from and to those of the caller's files that the command must not
 // have. A nil file stays nil. Stdout and stderr that are one file become one pipe, so that what
-// is written to them stays in order.
-func NewRelay(stdin, stdout, stderr *os.File) (*Relay, error) {
-	r := &Relay{Stdin: stdin, Stdout: stdout, Stderr: stderr}
+// is written to them stays in order. The pipes belong to the user, who can then open them anew as
+// /dev/stdin, /dev/stdout and /dev/stderr.
+func NewRelay(user runtime.User, stdin, stdout, stderr *os.File) (*Relay, error) {
+	r := &Relay{Stdin: stdin, Stdout: stdout, Stderr: stderr, user: user}
 	var err error
 	if r.Stdin, err = r.input(stdin); err != nil {
 		return nil, err
@@ -57,7 +58,6 @@ func (r *Relay) input(file *os.File) (*os.File, error) {
 	if reader == nil {
 		return file, err
 	}
-	r.pipes = append(r.pipes, reader)
 	go func() {
 		copyInput(writer, file)
 		writer.Close()
@@ -73,7 +73,7 @@ func (r *Relay) output(file *os.File) (*os.File, error) {
 	}
 	failed := &r.errs[len(r.outputs)]
 	from := &output{file: reader}
-	r.pipes, r.outputs = append(r.pipes, writer), append(r.outputs, from)
+	r.outputs = append(r.outputs, from)
 	r.copying.Go(func() {
 		defer reader.Close() // if file takes no more, the command gets EPIPE
 		_, *failed = io.Copy(file, from)
@@ -83,31 +83,24 @@ func (r *Relay) output(file *os.File) (*os.File, error) {
 
 // pipe makes a pipe, or none for a file that the command may have itself.
 func (r *Relay) pipe(file *os.File) (reader, writer *os.File, err error) {
-	if file == nil || isHarmless(file) {
+	if file == nil || r.isHarmless(file) {
 		return nil, nil, nil
 	}
 	// A terminal would stop us in the background, and we could not wait for the command.
 	signal.Ignore(unix.SIGTTIN, unix.SIGTTOU)
+	return newPipe(r.user)
+}
+
+// newPipe returns the ends of a pipe that belongs to the user.
+func newPipe(user runtime.User) (reader, writer *os.File, err error) {
 	reader, writer, err = os.Pipe()
+	if err == nil {
+		err = writer.Chown(int(user.UID), int(user.GID)) // both ends are one file
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("making the command's pipes: %w", err)
 	}
 	return reader, writer, nil
-}
-
-// Chown gives the pipes to the user that the command runs as, who can then open them anew as
-// /dev/stdin, /dev/stdout and /dev/stderr. The caller's files stay as they are.
-func (r *Relay) Chown(user runtime.User) error {
-	return chown(r.pipes, user)
-}
-
-func chown(pipes []*os.File, user runtime.User) error {
-	for _, pipe := range pipes {
-		if err := pipe.Chown(int(user.UID), int(user.GID)); err != nil {
-			return fmt.Errorf("giving the command its pipes: %w", err)
-		}
-	}
-	return nil
 }
 
 // Finish returns when all is copied that the command has written until now. Processes that it has
@@ -158,14 +151,18 @@ func isInBackground(terminal *os.File) bool {
 
 // isHarmless tells whether a command may have a file of the caller's itself. By a pipe or
 // /dev/null it gets at nothing else. All other devices and files it could open anew, with other
-// rights, or control.
-func isHarmless(file *os.File) bool {
+// rights, or control. A pipe that its user could not open anew stays with the caller, too: we do
+// not change who owns it.
+func (r *Relay) isHarmless(file *os.File) bool {
 	info, err := file.Stat()
 	if err != nil {
 		return false
 	}
 	stat := info.Sys().(*syscall.Stat_t)
-	return info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeCharDevice != 0 && stat.Rdev == unix.Mkdev(1, 3)
+	if info.Mode()&fs.ModeNamedPipe != 0 {
+		return r.user.UID == 0 || r.user.UID == stat.Uid
+	}
+	return info.Mode()&fs.ModeCharDevice != 0 && stat.Rdev == unix.Mkdev(1, 3)
 }
 
 func isSame(a, b *os.File) bool {

@@ -69,9 +69,9 @@ func (s *Streams) Pipes(interactive bool, user runtime.User) (files [3]*os.File,
 		if i == stdin && !interactive {
 			continue
 		}
-		reader, writer, err := os.Pipe()
+		reader, writer, err := newPipe(user)
 		if err != nil {
-			return files, fmt.Errorf("making the container's pipes: %w", err)
+			return files, err
 		}
 		_, _ = unix.FcntlInt(writer.Fd(), unix.F_SETPIPE_SZ, pipeSize) // optional: else it has the usual 64 KB
 		if i == stdin {
@@ -82,7 +82,7 @@ func (s *Streams) Pipes(interactive bool, user runtime.User) (files [3]*os.File,
 		}
 		s.inner = append(s.inner, files[i])
 	}
-	return files, chown(s.inner, user)
+	return files, nil
 }
 
 // Terminal makes the streams those of a terminal, which is our side of it.
