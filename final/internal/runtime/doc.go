@@ -30,6 +30,8 @@
 //     player, which cannot be executed or changed any more.
 //   - A command that joins a container is in all of its namespaces but one, has its user and has
 //     closed its files before it is born into the last, the PID namespace: see goOnInside.
+//   - The command's parent, its keeper, is in no namespace of the container, and has nothing open:
+//     see keep.
 //   - An init closes all files, and unmaps the list, before the command runs: see stayAsInit.
 //   - A directory is no standard file: ".." in it leads out.
 //

@@ -5,8 +5,10 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,6 +77,7 @@ func execute(target Target, command *Command) (*Process, error) {
 	}
 
 	l.begin()
+	l.keep()
 	if err := l.joinOpenCgroup(); err != nil {
 		return nil, err
 	}
@@ -87,6 +90,40 @@ func execute(target Target, command *Command) (*Process, error) {
 	l.become()
 
 	return l.runInside()
+}
+
+// keep forks the player: the child goes on, and the parent stays as the keeper, which is the command's
+// parent in place of this process. A PID namespace ends only when all its processes are reaped, and
+// this process may be stopped, or killed where process 1 reaps nothing. The keeper exits with the
+// command's status. When this process ends, the keeper kills the command, unless the command
+// outlives us. The keeper is in no namespace and no cgroup of the container, and has nothing open.
+//
+// The child shares the keeper's memory and suspends it, until the child has left the command behind
+// as another child of the keeper: see goOnInside.
+func (l *launch) keep() {
+	const doing = "making the command's keeper"
+	l.setSignalMask("blocking signals", ^uint64(0))
+	l.call(doing, unix.SYS_SETSID)
+	if !l.command.Outlives {
+		l.call(doing, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGTERM), 0, 0, 0)
+	}
+	args := &cloneArgs{flags: unix.CLONE_VM | unix.CLONE_VFORK, exitSignal: uint64(unix.SIGCHLD)}
+	if dir := l.command.Cgroup.Dir; dir != nil {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(len(l.files))
+		l.files = append(l.files, int(dir.Fd()))
+	}
+	l.call(doing, unix.SYS_CLONE3, bytesOf(args), unsafe.Sizeof(*args))
+	l.call(doing, opNumber(opKeep))
+}
+
+// cloneArgs is struct clone_args of clone(2).
+type cloneArgs struct {
+	flags      uint64
+	_          [3]uint64 // pidfd, child_tid, parent_tid
+	exitSignal uint64
+	_          [5]uint64 // stack, stack_size, tls, set_tid, set_tid_size
+	cgroup     uint64
 }
 
 // joinOpenCgroup joins as joinCgroup does, but by files that this process has opened, so that the
@@ -109,7 +146,7 @@ func (l *launch) joinNamespaces(pidfd int) {
 	l.call("joining the container's namespaces", unix.SYS_SETNS, pidfd, all)
 }
 
-// goOnInside forks the player: the child goes on and is a child of this process, too. A process
+// goOnInside forks the player: the child goes on and is a child of the keeper, too. A process
 // never changes its PID namespace, so only the child is in the container's. There the container's
 // processes can see it, and with CAP_SYS_PTRACE trace it. By then it is confined as they are, and
 // has nothing open or in memory that is not for the command.
@@ -121,31 +158,39 @@ func (l *launch) goOnInside() {
 	l.call(doing, opNumber(opLeave))
 }
 
-// runInside starts a player, and returns its child when that has become the command.
+// runInside starts the keeper, and returns when the command runs. The process is the keeper when it
+// is waited for, and the command when it gets a signal.
 func (l *launch) runInside() (*Process, error) {
-	first, err := l.fork(0)
+	keeper, err := l.fork(0, nil)
 	if err != nil {
 		return nil, err
 	}
-	pid, failure, err := l.hearOfChild(first)
+	pid, failure, err := l.hearOfChild(keeper)
 	if err != nil {
-		first.end()
+		l.ours.Close() // the player waits for us
+		_, _ = keeper.Wait()
 		return nil, err
 	}
-	_, _ = first.Wait()                  // its exit status is always 0
-	pidfd, err := unix.PidfdOpen(pid, 0) // the ID is not reused before we have waited for it
-	if err != nil {
-		_ = unix.Kill(pid, unix.SIGKILL)
-		_ = waitFor(pid, nil)
+	// The keeper has the process ID for the command until it has ended itself.
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		keeper.end()
 		return nil, fmt.Errorf("opening process %d: %w", pid, err)
 	}
-	process := &Process{PID: pid, pidfd: pidfd}
-	if failure != (report{}) {
-		err := l.describe(failure, pid)
-		process.end()
-		return nil, err
+	unix.Close(keeper.pidfd)
+	process := &Process{PID: keeper.PID, pidfd: pidfd}
+	if failure == (report{}) {
+		failure, err = l.hear()
 	}
-	return process, l.follow(process)
+	switch {
+	case errors.Is(err, io.EOF): // exec has closed the command's end of the pipe
+		process.Terminal, l.terminal = l.terminal, nil
+		return process, nil
+	case err == nil:
+		err = l.describe(failure, pid)
+	}
+	process.end()
+	return nil, err
 }
 
 // hearOfChild returns the ID of the player's child, and the child's failure if that came first.

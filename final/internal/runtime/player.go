@@ -45,6 +45,8 @@ const (
 	eacces          = uint(unix.EACCES)
 	enoent          = uint(unix.ENOENT)
 	sigchld         = uint(unix.SIGCHLD)
+	sigkill         = uint(unix.SIGKILL)
+	sigterm         = uint(unix.SIGTERM)
 	sigusr1         = uint(unix.SIGUSR1)
 )
 

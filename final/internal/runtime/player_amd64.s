@@ -17,7 +17,7 @@ TEXT ·playerCode(SB), NOSPLIT, $0-24
 //
 //	BX	the step
 //	R12	the result of the step before
-//	R13	the failure to report
+//	R13	the failure to report, and then the signal that means SIGKILL to a keeper
 //
 // A system call changes AX, CX and R11 alone.
 TEXT ·player(SB), NOSPLIT|NOFRAME, $0-0
@@ -112,6 +112,8 @@ exit:
 own:
 	CMPQ AX, $const_opIsInside
 	JEQ  isInside
+	CMPQ AX, $const_opKeep
+	JEQ  keep
 	CMPQ AX, $const_opLeave
 	JEQ  leave
 	CMPQ AX, $const_opStay
@@ -124,11 +126,12 @@ isInside:
 	MOVQ $-const_enoent, AX
 	JMP  failed
 
-	// write(pipeFD, report{Step: child}, 8), exit_group(0)
+	// write(pipeFD, report{Step: child}, 8), exit_group(0). The keeper finds the child, too.
 leave:
 	TESTQ R12, R12
 	JEQ   next
 	MOVQ  R12, -16(SP)
+	MOVQ  R12, -24(SP)
 	MOVL  $const_pipeFD, DI
 	LEAQ  -16(SP), SI
 	MOVL  $8, DX
@@ -137,11 +140,26 @@ leave:
 	XORL  DI, DI
 	JMP   exit
 
-	// The init. Forget everything: close_range(0, ~0, 0), munmap(dataAddress, size). Then let the
-	// child go on: kill(child, SIGUSR1).
+	// The keeper, for which SIGTERM means SIGKILL. Its child is the one that leave has left to it, if
+	// there is one: its own has ended.
+keep:
+	TESTQ   R12, R12
+	JEQ     next
+	MOVQ    -24(SP), AX
+	TESTQ   AX, AX
+	CMOVQNE AX, R12
+	MOVL    $const_sigterm, R13
+	JMP     forget
+
+	// The init.
 stay:
 	TESTQ R12, R12
 	JEQ   next
+	XORL  R13, R13
+
+	// Forget everything: close_range(0, ~0, 0), munmap(dataAddress, size). Then the init lets the child
+	// go on: kill(child, SIGUSR1).
+forget:
 	XORL  DI, DI
 	MOVL  $-1, SI
 	XORL  DX, DX
@@ -152,6 +170,8 @@ stay:
 	MOVQ  (SI), SI
 	MOVL  $const_sysMunmap, AX
 	SYSCALL
+	TESTL R13, R13
+	JNE   wait
 	MOVL  $const_sigusr1, AX
 
 	// kill(child, signal)
@@ -171,7 +191,13 @@ wait:
 	MOVL $const_sysSigtimedwait, AX
 	SYSCALL
 	CMPQ AX, $const_sigchld
-	JNE  signal
+	JEQ  reap
+	TESTL R13, R13
+	JEQ  signal
+	CMPQ AX, R13
+	JNE  wait
+	MOVL $const_sigkill, AX
+	JMP  signal
 
 	// wait4(-1, status, WNOHANG, nil), until there is nothing left to reap
 reap:

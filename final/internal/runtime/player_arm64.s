@@ -15,7 +15,7 @@ TEXT ·playerCode(SB), NOSPLIT, $0-24
 //
 //	R19	the step
 //	R20	the result of the step before
-//	R21	the failure to report
+//	R21	the failure to report, and then the signal that means SIGKILL to a keeper
 //	R22	scratch space below the stack pointer
 //	R23	previous
 //
@@ -113,6 +113,8 @@ exit:
 own:
 	CMN $-const_opIsInside, R8
 	BEQ isInside
+	CMN $-const_opKeep, R8
+	BEQ keep
 	CMN $-const_opLeave, R8
 	BEQ leave
 	CMN $-const_opStay, R8
@@ -129,6 +131,7 @@ isInside:
 leave:
 	CBZ  R20, next
 	MOVD R20, (R22)
+	MOVD R20, -8(R22)
 	MOVD $const_pipeFD, R0
 	MOVD R22, R1
 	MOVD $8, R2
@@ -137,8 +140,19 @@ leave:
 	MOVD $0, R0
 	B    exit
 
+keep:
+	CBZ  R20, next
+	MOVD -8(R22), R0
+	CMP  $0, R0
+	CSEL NE, R0, R20, R20
+	MOVD $const_sigterm, R21
+	B    forget
+
 stay:
 	CBZ  R20, next
+	MOVD $0, R21
+
+forget:
 	MOVD $0, R0
 	MOVD $0xffffffff, R1
 	MOVD $0, R2
@@ -149,6 +163,7 @@ stay:
 	MOVD (R1), R1
 	MOVD $const_sysMunmap, R8
 	SVC
+	CBNZ R21, wait
 	MOVD $const_sigusr1, R0
 
 signal:
@@ -167,7 +182,12 @@ wait:
 	MOVD $const_sysSigtimedwait, R8
 	SVC
 	CMP  $const_sigchld, R0
-	BNE  signal
+	BEQ  reap
+	CBZ  R21, signal
+	CMP  R0, R21
+	BNE  wait
+	MOVD $const_sigkill, R0
+	B    signal
 
 reap:
 	MOVD $-1, R0

@@ -29,7 +29,7 @@ func play(t *testing.T, l *launch) (failure string, status int) {
 	}
 	require.NoError(t, l.openFiles())
 	defer l.close()
-	process, err := l.fork(0)
+	process, err := l.fork(0, nil)
 	require.NoError(t, err)
 	if message, err := l.hear(); err == nil {
 		failure = l.describe(message, process.PID).Error()
@@ -87,7 +87,7 @@ func TestPlayerIsOfNoUse(t *testing.T) {
 	defer l.close()
 	l.begin()
 	l.awaitsByte()
-	process, err := l.fork(0)
+	process, err := l.fork(0, nil)
 	require.NoError(t, err)
 	defer process.end()
 	l.hearsByte(t)
@@ -128,7 +128,7 @@ func TestDeadParent(t *testing.T) {
 		if parentIsDead {
 			l.ours.Close()
 		}
-		process, err := l.fork(0)
+		process, err := l.fork(0, nil)
 		require.NoError(t, err)
 		_, err = process.Wait()
 		require.NoError(t, err)
@@ -155,7 +155,7 @@ func TestPlayerDiesWithParent(t *testing.T) {
 			started <- nil // the main thread does not end
 			return
 		}
-		process, err := l.fork(0)
+		process, err := l.fork(0, nil)
 		assert.NoError(t, err)
 		l.hearsByte(t)
 		started <- process

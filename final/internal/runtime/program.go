@@ -35,6 +35,7 @@ const (
 	_          = -iota
 	opEnd      // report the last failure, which was forgiven
 	opIsInside // fail with ENOENT unless the path at the argument is absolute
+	opKeep     // after clone with CLONE_VM and CLONE_VFORK, in the parent: wait for what opLeave has left behind
 	opLeave    // after clone, in the parent: report the child's ID and exit
 	opStay     // after clone, in the parent: become an init
 )

@@ -80,7 +80,7 @@ func start(spec Spec) (_ *Process, err error) {
 	}
 	l.become()
 
-	process, err := l.fork(namespaces(spec.Network))
+	process, err := l.fork(namespaces(spec.Network), l.command.Cgroup.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -356,11 +356,12 @@ func (l *launch) setSignalMask(doing string, blocked uint64) {
 	l.call(doing, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, bytesOf(&blocked), 0, signalSetSize)
 }
 
-// fork starts the player, with flags of clone(2). All that only the player needs is closed then.
-func (l *launch) fork(flags uintptr) (*Process, error) {
+// fork starts the player, with flags of clone(2), in a cgroup of v2 unless that is nil. All that only
+// the player needs is closed then.
+func (l *launch) fork(flags uintptr, group *os.File) (*Process, error) {
 	cgroup := -1
-	if dir := l.command.Cgroup.Dir; dir != nil {
-		cgroup = int(dir.Fd())
+	if group != nil {
+		cgroup = int(group.Fd())
 	}
 	pid, pidfd, err := l.startPlayer(l.files, flags, cgroup)
 	runtime.KeepAlive(l.command) // and of its files
