@@ -25,12 +25,7 @@ func (c *Container) recover() {
 	if info, err := os.Stat(c.Dir()); err == nil && c.Created.IsZero() {
 		c.Created = info.ModTime()
 	}
-	volumes, _ := c.store.Volumes()
-	for _, v := range volumes {
-		if v.Container == c.ID {
-			c.Config.Mounts = append(c.Config.Mounts, Mount{Name: v.Name, Anonymous: true})
-		}
-	}
+	c.findOwnVolumes()
 	mounts := c.mountTable()
 	for _, volume := range regexp.MustCompile(`/volumes/([^/ ]+)/data `).FindAllStringSubmatch(mounts, -1) {
 		c.Config.Mounts = append(c.Config.Mounts, Mount{Name: volume[1]})

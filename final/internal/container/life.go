@@ -386,8 +386,9 @@ func (c *Container) remove(volumes bool) error {
 	if err := c.store.dropName(c); err != nil {
 		return err
 	}
-	// In one step: a directory without a record is a damaged container.
-	gone := c.place.making(c.ID)
+	// In one step: a directory without a record is a damaged container. It is not under its ID, or sweep
+	// would remove its volumes.
+	gone := c.place.making("removed-" + c.ID)
 	err := os.MkdirAll(filepath.Dir(gone), 0o700)
 	if err == nil {
 		err = os.Rename(c.Dir(), gone)

@@ -102,6 +102,7 @@ func (s *Store) Create(c *Container) (err error) {
 		return err
 	}
 	defer release()
+	fault.Point("create-volumes")
 	if err := c.save(dir, c.durably()); err != nil {
 		return err
 	}
@@ -127,7 +128,8 @@ func (s *Store) sweep() error {
 				return false
 			}
 			c := &Container{ID: id, store: s, place: p}
-			err := c.removeLarge()
+			c.findOwnVolumes()
+			err := errors.Join(c.removeVolumes(), c.removeLarge())
 			errs = append(errs, err)
 			return err == nil
 		})

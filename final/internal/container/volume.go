@@ -214,6 +214,17 @@ func (s *Store) RemoveVolume(name string, force bool) error {
 	return nil
 }
 
+// findOwnVolumes finds the volumes that were made for the container alone, when there is no record
+// of it that says so.
+func (c *Container) findOwnVolumes() {
+	volumes, _ := c.store.Volumes() // those that can be read
+	for _, v := range volumes {
+		if v.Container == c.ID {
+			c.Config.Mounts = append(c.Config.Mounts, Mount{Name: v.Name, Anonymous: true})
+		}
+	}
+}
+
 // removeVolumes removes those that were made for the container alone: not one that another has
 // come to use, by its ID.
 func (c *Container) removeVolumes() error {
