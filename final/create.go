@@ -128,7 +128,7 @@ func create(ctx context.Context, cmd *cli.Command, opts *createOptions) (*contai
 	if err != nil {
 		return nil, err
 	}
-	if err := containers().Create(c); err != nil {
+	if err := containers().Interruptible(ctx).Create(c); err != nil {
 		return nil, err
 	}
 	if opts.cidfile != "" {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
@@ -20,9 +21,19 @@ import (
 	"github.com/lixd/mydocker/final/internal/oci"
 )
 
-// interruptible is a context that ends with a signal: what is half made then is removed.
+// interruptible is a context that ends with a signal: what is half made then is removed. A command
+// that does not notice, because it waits for what it reads or writes, ends two seconds later, and
+// the next one removes it.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	stopWaiting := context.AfterFunc(ctx, func() {
+		time.Sleep(2 * time.Second)
+		os.Exit(report(context.Cause(ctx)))
+	})
+	return ctx, func() {
+		stopWaiting()
+		stop()
+	}
 }
 
 func printTable(rows [][]string) error {

@@ -282,6 +282,10 @@ func runError(err error) error {
 	if err == nil {
 		return nil
 	}
+	var signal interruption
+	if errors.As(err, &signal) {
+		return exitError{status: 128 + int(signal.Signal), err: signal}
+	}
 	var started *containerruntime.Error
 	if errors.As(err, &started) {
 		return exitError{status: started.Status, err: err}

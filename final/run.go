@@ -3,11 +3,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
@@ -63,13 +65,13 @@ func runWithShim(ctx context.Context, cmd *cli.Command, opts *createOptions, det
 	return nil
 }
 
-// runHere runs a container for which this process waits. From the beginning signals are for the
-// container: one that came before it runs would leave it behind.
+// runHere runs a container for which this process waits. A signal that comes before it runs ends
+// the attempt, and all others are for the container.
 func runHere(ctx context.Context, cmd *cli.Command, opts *createOptions) error {
-	signals := aside(catchSignals)
+	ctx, signals := catchEarlySignals(ctx)
 	c, err := create(ctx, cmd, opts)
 	if err != nil {
-		return runError(err)
+		return runError(cmp.Or(context.Cause(ctx), err))
 	}
 	attendance := container.Attendance{Direct: c.Config.AutoRemove, Tee: !c.Config.AutoRemove, Signals: signals}
 	if c.Config.Interactive {
@@ -77,6 +79,36 @@ func runHere(ctx context.Context, cmd *cli.Command, opts *createOptions) error {
 	}
 	status, err := c.Run(attendance)
 	return exitWith(status, err)
+}
+
+// interruption is the signal that has ended an attempt to run a container.
+type interruption struct{ unix.Signal }
+
+func (i interruption) Error() string { return "ended by a signal: " + i.String() }
+
+// catchEarlySignals is catchSignals for a container that is to be made first. Until signals is
+// called, a signal that asks us to end ends the context.
+func catchEarlySignals(parent context.Context) (ctx context.Context, signals func() <-chan os.Signal) {
+	ctx, end := context.WithCancelCause(parent)
+	caught := aside(catchSignals)
+	forContainer, runs := make(chan os.Signal, 16), make(chan bool)
+	go func() {
+		for sig := range caught() {
+			select {
+			case <-runs:
+			default:
+				if slices.Contains([]os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}, sig) {
+					end(interruption{sig.(unix.Signal)})
+					continue
+				}
+			}
+			forContainer <- sig
+		}
+	}()
+	return ctx, func() <-chan os.Signal {
+		close(runs)
+		return forContainer
+	}
 }
 
 // aside has something done while we go on. What it returns waits for the result.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/cgroup"
+	"github.com/lixd/mydocker/final/internal/flock"
 	"github.com/lixd/mydocker/final/internal/network"
 	"github.com/lixd/mydocker/final/internal/record"
 	"github.com/lixd/mydocker/final/internal/runtime"
@@ -168,7 +169,7 @@ func (c *Container) update(write func(file string, data []byte) error, change fu
 
 // lockRecord keeps all others from changing the record until the file is closed.
 func (c *Container) lockRecord() (*os.File, error) {
-	lock, err := lockFile(c.path(lockName))
+	lock, err := c.store.lockFile(c.path(lockName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, NotFoundError{c.Name} // removed since we have found it
 	}
@@ -252,13 +253,13 @@ func (s *Store) parse(p place, id string, data []byte, err error) *Container {
 
 // lockFile waits until no other process holds the lock on the file. Closing it gives the lock
 // back, and so does the end of the process, however it comes. See flock(2).
-func lockFile(path string) (*os.File, error) {
+func (s *Store) lockFile(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
-	if err == nil {
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("locking the record: %w", err)
+	}
+	if err := flock.Lock(s.Context, file); err != nil {
+		return nil, fmt.Errorf("locking the record: %w", errors.Join(err, file.Close()))
 	}
 	return file, nil
 }

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,6 +120,9 @@ func (c *Container) run(a Attendance, out *delivery, started *bool) (status int,
 	spec.Prepare = func(pid int) error {
 		fault.Point("run-cgroup")
 		signals = a.Signals() // before the command runs: what it writes may be the reason for one
+		if err := context.Cause(c.store.Context); err != nil {
+			return err
+		}
 		return attach(pid)
 	}
 	process, err := runtime.Start(spec)

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/flock"
 	"github.com/lixd/mydocker/final/internal/network"
 	"github.com/lixd/mydocker/final/internal/record"
 )
@@ -29,14 +31,21 @@ import (
 // in the runtime directory, which is in memory: that is faster, and spares the disk. All others
 // are in the state directory.
 type Store struct {
-	Root     string // the state directory
-	Run      string // the runtime directory, which is empty when the machine has started
+	Root     string          // the state directory
+	Run      string          // the runtime directory, which is empty when the machine has started
+	Context  context.Context // ends every wait for a lock, and the copy into a new volume
 	Networks *network.Store
+}
+
+// Interruptible returns the store, which gives up what takes long when the context ends.
+func (s *Store) Interruptible(ctx context.Context) *Store {
+	s.Context, s.Networks.Context = ctx, ctx
+	return s
 }
 
 // Open returns the containers of the state directory root, an absolute path.
 func Open(root string) *Store {
-	return &Store{Root: root, Run: filepath.Join("/run/mydocker", root), Networks: network.Open(root)}
+	return &Store{Root: root, Run: filepath.Join("/run/mydocker", root), Context: context.Background(), Networks: network.Open(root)}
 }
 
 // place is one of the two directories that have containers, and their names.
@@ -378,7 +387,14 @@ func (s *Store) lockNames() (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return lockDir(dir, 0)
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock.Lock(s.Context, file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // owner returns the ID that a name leads to, or "", and the link. In the place of the link there

@@ -3,7 +3,6 @@
 package container
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,7 +69,7 @@ func (s *Store) HoldVolumes() (release func(), err error) {
 	if err := os.MkdirAll(s.volumes(), 0o700); err != nil {
 		return nil, fmt.Errorf("making the volumes' directory: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(s.volumes(), ".lock"))
+	lock, err := s.lockFile(filepath.Join(s.volumes(), ".lock"))
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +261,7 @@ func (c *Container) makeMounts() (release func(), err error) {
 // belongs to the same user, as docker has it.
 func (c *Container) copyOut(path, to string) error {
 	return runtime.View(c.layers(), c.place.making(c.ID), path, func(dir string) error {
-		return image.Copy(context.Background(), dir, to)
+		return image.Copy(c.store.Context, dir, to)
 	})
 }
 

@@ -114,14 +114,15 @@ func (r Row) named(names []string) []Row {
 	if len(names) == 0 {
 		return []Row{r}
 	}
-	var rows []Row
-	for _, name := range names {
-		r.Repository, r.Tag = name, none
+	rows := slices.Repeat([]Row{r}, len(names))
+	for i, name := range names {
+		rows[i].Repository = name
 		if colon := strings.LastIndexByte(name, ':'); colon >= 0 {
-			r.Repository, r.Tag = name[:colon], name[colon+1:]
+			rows[i].Repository, rows[i].Tag = name[:colon], name[colon+1:]
 		}
-		rows = append(rows, r)
-		r.Damage = nil // is said once
+		if i > 0 {
+			rows[i].Damage = nil // is said once
+		}
 	}
 	return rows
 }

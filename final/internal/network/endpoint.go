@@ -3,6 +3,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lixd/mydocker/final/internal/flock"
 	"github.com/lixd/mydocker/final/internal/record"
 )
 
@@ -122,8 +124,8 @@ func (s *Store) Leave(e *Endpoint) error {
 		}
 	}()
 	n, _ := s.read(e.Network)
-	if n == nil {
-		return nil // none, host, or gone
+	if n == nil || !e.Address.IsValid() {
+		return nil // none, host, or gone; or Join did not come so far
 	}
 	lock, err := s.lock()
 	if err != nil {
@@ -231,12 +233,12 @@ func (e *Endpoint) setUp(pid int) error {
 
 // lockDir waits until no other process holds the lock on the directory. Closing the file
 // gives it back, and so does the end of the process, however it comes. See flock(2).
-func lockDir(dir string) (*os.File, error) {
+func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	file, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("locking: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+	if err := flock.Lock(ctx, file); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("locking %s: %w", dir, err)
 	}

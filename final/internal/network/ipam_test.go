@@ -29,7 +29,7 @@ func alive(t *testing.T, id string) *Endpoint {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), id)
 	require.NoError(t, os.MkdirAll(dir, 0o700))
-	lock, err := lockDir(dir)
+	lock, err := lockDir(t.Context(), dir)
 	require.NoError(t, err)
 	t.Cleanup(func() { lock.Close() })
 	return &Endpoint{ContainerID: id, Dir: dir}

@@ -6,6 +6,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,11 +33,13 @@ const (
 
 // Store is all networks, in the state directory.
 type Store struct {
+	Context context.Context // ends every wait for a lock
+
 	root string
 }
 
 // Open returns the networks below the state directory root.
-func Open(root string) *Store { return &Store{root: root} }
+func Open(root string) *Store { return &Store{Context: context.Background(), root: root} }
 
 // Network is what is kept about a network: enough to make it again, as the kernel forgets it
 // when the machine is switched off.
@@ -201,7 +204,7 @@ func (s *Store) lock() (*os.File, error) {
 	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
 		return nil, fmt.Errorf("making the networks' directory: %w", err)
 	}
-	return lockDir(s.dir())
+	return lockDir(s.Context, s.dir())
 }
 
 func (n *Network) dir() string  { return filepath.Join(n.store.dir(), n.Name) }
