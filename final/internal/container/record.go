@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,10 +33,10 @@ type Container struct {
 	Version     int
 	ID          string
 	Name        string
-	Image       string   // as it was named on the command line
-	ImageID     string   // the digest of its config
-	ImageConfig []byte   // which commit needs, also when the image is gone
-	Command     []string // what runs: the entrypoint and its arguments
+	Image       string  // as it was named on the command line
+	ImageID     string  // the digest of its config
+	ImageConfig []byte  // which commit needs, also when the image is gone
+	Command     Strings // what runs: the entrypoint and its arguments
 	Config      Config
 	Created     time.Time
 
@@ -61,8 +62,8 @@ type Container struct {
 // Config is what a container was made with: by the command line, or by the image.
 type Config struct {
 	Layers      []string // of the image, the topmost first, as paths within the state directory
-	Entrypoint  []string `json:",omitempty"` // what Command begins with, for commit
-	Env         []string
+	Entrypoint  Strings  `json:",omitempty"` // what Command begins with, for commit
+	Env         Strings
 	Dir         string // where the command begins
 	User        string // as in -u: names are looked up in the image's files
 	Hostname    string
@@ -88,6 +89,21 @@ type Mount struct {
 	Name      string `json:",omitempty"` // of the volume
 	Anonymous bool   `json:",omitempty"` // it was made for this container, and has no name but an ID
 	NoCopy    bool   `json:",omitempty"` // a new one does not begin with what it hides
+}
+
+// Strings is a list of strings that can be read as earlier records have it, too: all bytes in one,
+// with NUL between the strings.
+type Strings []string
+
+// UnmarshalJSON takes either.
+func (s *Strings) UnmarshalJSON(data []byte) error {
+	if data[0] != '"' {
+		return json.Unmarshal(data, (*[]string)(s))
+	}
+	var joined []byte
+	err := json.Unmarshal(data, &joined)
+	*s = strings.Split(string(joined), "\x00")
+	return err
 }
 
 // Dir is the container's directory. It is locked as long as somebody waits for the container.
