@@ -50,12 +50,24 @@ func (c *Container) writeHostFiles() error {
 	if shared {
 		files["hosts"] = hostsOfHost(c.Config.Hostname)
 	}
-	for _, name := range hostFiles {
-		if err := os.WriteFile(c.path(name), []byte(files[name]), 0o644); err != nil {
+	if c.hasEndpoint() {
+		delete(files, "hosts") // the network writes it
+	}
+	for name, content := range files {
+		if err := os.WriteFile(c.hostFile(name), []byte(content), 0o644); err != nil {
 			return fmt.Errorf("writing the container's %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// hostFile is where one of them is on the host. The container may write to it, so it is on the disk,
+// and not in the runtime directory, which is in memory.
+func (c *Container) hostFile(name string) string {
+	if name == "hosts" && c.hasEndpoint() {
+		return c.store.Networks.HostsFile(c.Config.Network, c.ID)
+	}
+	return c.large(name)
 }
 
 // hostsOfHost returns the host's file hosts, for a container that may have a hostname of its own.
@@ -73,7 +85,7 @@ func (c *Container) showHostFiles(owner *Container, spec *runtime.Spec) {
 	var shown []runtime.Volume
 	for _, name := range hostFiles {
 		if target := "/etc/" + name; !isCovered(target, spec.Volumes) {
-			shown = append(shown, runtime.Volume{Source: owner.path(name), Target: target, ReadOnly: c.Config.ReadOnly})
+			shown = append(shown, runtime.Volume{Source: owner.hostFile(name), Target: target, ReadOnly: c.Config.ReadOnly})
 		}
 	}
 	spec.Volumes = append(shown, spec.Volumes...)

@@ -416,7 +416,11 @@ func (c *Container) clearGroup() error {
 }
 
 func (c *Container) removeLarge() error {
-	return errors.Join(os.RemoveAll(c.Upper()), os.RemoveAll(c.work()), os.RemoveAll(c.LogPath()))
+	err := errors.Join(os.RemoveAll(c.Upper()), os.RemoveAll(c.work()), os.RemoveAll(c.LogPath()))
+	for _, name := range hostFiles {
+		err = errors.Join(err, os.RemoveAll(c.large(name)))
+	}
+	return err
 }
 
 // removeFiles removes all but the record. It does not if anything is mounted in there, which

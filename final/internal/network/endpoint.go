@@ -28,7 +28,7 @@ type Endpoint struct {
 	ContainerID string
 	Name        string // the container's
 	Hostname    string // what it calls itself
-	Dir         string // the container's directory: locked as long as it runs, with its file hosts
+	Dir         string // the container's directory: locked as long as it runs
 	Address     netip.Addr
 	Ports       []Port // that are published
 
@@ -112,7 +112,7 @@ func (s *Store) takeAddress(id string, e *Endpoint) error {
 	if err := e.network.lease(e); err != nil {
 		return err
 	}
-	return errors.Join(e.writeHosts(), e.introduce())
+	return e.writeHosts()
 }
 
 // Leave gives back what Join has taken, also what another process has that was killed. What is
@@ -141,7 +141,7 @@ func (s *Store) Leave(e *Endpoint) error {
 
 // giveBack undoes takeAddress and publish. The caller holds the lock.
 func (n *Network) giveBack(e *Endpoint) error {
-	if err := errors.Join(e.detach(), e.unpublish(), e.takeLeaveOf(n)); err != nil {
+	if err := errors.Join(e.detach(), e.unpublish(), n.removeHosts(e)); err != nil {
 		return err
 	}
 	return errors.Join(n.release(e.Address), n.unlinkEndpoint(e.ContainerID))
@@ -254,5 +254,3 @@ func (e *Endpoint) isAlive() bool {
 	defer file.Close()
 	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
-
-func (e *Endpoint) hostsFile() string { return filepath.Join(e.Dir, "hosts") }

@@ -3,12 +3,19 @@
 package network
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lixd/mydocker/final/internal/record"
 )
 
 // The files by which programs turn names into addresses. They are in the container's directory,
@@ -50,74 +57,137 @@ func CheckHostname(name string) error {
 	return nil
 }
 
-// hostsFile has the lines of the containers on the network.
+// hostsFile has the lines of the containers on the network. Each of them has a file of its own,
+// which begins with LocalHosts and goes on like this one.
+//
+// What is mounted in a container is the file and not its name, so the files are changed in place,
+// and no line ever moves: a line goes to the end or into the place of others that were made blank. A
+// reader sees all other lines at any moment. The files are never read, as containers may write to
+// them. One that its container has written to is that container's own and stays as it is. They
+// are in the network's directory, on the disk: the runtime directory is in memory.
 func (n *Network) hostsFile() string { return filepath.Join(n.dir(), "hosts") }
 
-// writeHosts makes the container's file. The caller holds the lock on the networks.
+func (n *Network) hostsDir() string { return filepath.Join(n.dir(), "hosts.d") }
+
+// HostsFile is the file hosts of a container on a network.
+func (s *Store) HostsFile(network, containerID string) string {
+	n := &Network{Name: network, store: s}
+	return filepath.Join(n.hostsDir(), containerID)
+}
+
+// writeHosts makes the container's file, and tells the others on the network its name. The caller
+// holds the lock on the networks.
 func (e *Endpoint) writeHosts() error {
-	others, _ := os.ReadFile(e.network.hostsFile()) // not there before there are any
-	content := LocalHosts + string(others) + e.hostsLine()
-	if err := os.WriteFile(e.hostsFile(), []byte(content), 0o644); err != nil {
+	n, line := e.network, []byte(e.hostsLine())
+	before, _ := os.ReadFile(n.hostsFile()) // not there before there are any
+	change := hostsChange{before: before, at: placeForLine(before, len(line)), text: line}
+	err := os.MkdirAll(n.hostsDir(), 0o700)
+	if err == nil {
+		err = change.apply(n)
+	}
+	if err == nil {
+		err = change.create(filepath.Join(n.hostsDir(), e.ContainerID))
+	}
+	if err != nil {
 		return fmt.Errorf("writing the container's hosts: %w", err)
 	}
 	return nil
 }
 
-// allHosts returns the files that have these lines: of the network and of all containers on it.
-func (n *Network) allHosts() []string {
-	files := []string{n.hostsFile()}
-	for _, e := range n.Endpoints() {
-		files = append(files, e.hostsFile())
+// removeHosts removes the container's file, and its line from those of the others.
+func (n *Network) removeHosts(e *Endpoint) error {
+	err := os.Remove(filepath.Join(n.hostsDir(), e.ContainerID))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return files
-}
-
-// introduce tells the others on the network the container's name. They see it at once: the files
-// stay what they are, as what is mounted is the file and not its name.
-func (e *Endpoint) introduce() error {
-	for _, name := range e.network.allHosts() {
-		if name == e.hostsFile() {
-			continue
+	before, _ := os.ReadFile(n.hostsFile())
+	at := 0
+	for line := range bytes.Lines(before) {
+		if bytes.HasPrefix(line, []byte(e.Address.String()+"\t")) {
+			blank := append(bytes.Repeat([]byte(" "), len(line)-1), '\n')
+			change := hostsChange{before: before, at: at, text: blank}
+			err = errors.Join(err, change.apply(n))
+			before = change.after()
 		}
-		file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if os.IsNotExist(err) {
-			continue // its container is gone
-		}
-		if err == nil {
-			_, err = file.WriteString(e.hostsLine())
-			file.Close()
-		}
-		if err != nil {
-			return fmt.Errorf("telling others the container's name: %w", err)
-		}
+		at += len(line)
+	}
+	if err != nil {
+		return fmt.Errorf("taking back the container's name: %w", err)
 	}
 	return nil
 }
 
-// takeLeaveOf has the others forget the name.
-func (e *Endpoint) takeLeaveOf(n *Network) error {
-	for _, name := range n.allHosts() {
-		content, err := os.ReadFile(name)
-		without := withoutAddress(string(content), e.Address)
-		if err != nil || without == string(content) {
-			continue // nobody has told it
-		}
-		if err := os.WriteFile(name, []byte(without), 0o644); err != nil {
-			return fmt.Errorf("taking back the container's name: %w", err)
+// placeForLine returns where a line of this length goes: to blank lines, or to the end.
+func placeForLine(hosts []byte, length int) int {
+	blank, at := 0, 0
+	for line := range bytes.Lines(hosts) {
+		at += len(line)
+		if len(bytes.TrimSpace(line)) > 0 {
+			blank = at
+		} else if at-blank >= length {
+			return blank
 		}
 	}
-	return nil
+	return blank
 }
 
-// withoutAddress leaves out the lines of an address.
-func withoutAddress(hosts string, addr netip.Addr) string {
-	var kept strings.Builder
-	for line := range strings.Lines(hosts) {
-		if !strings.HasPrefix(line, addr.String()+"\t") {
-			kept.WriteString(line)
+// hostsChange puts a text in the place of another in all files hosts of a network.
+type hostsChange struct {
+	before []byte // the lines of the containers
+	at     int    // where the text goes, which ends before a line ends, or with it
+	text   []byte
+}
+
+func (c hostsChange) after() []byte {
+	end := min(c.at+len(c.text), len(c.before))
+	return slices.Concat(c.before[:c.at], c.text, c.before[end:])
+}
+
+// apply changes the network's file and those of its containers.
+func (c hostsChange) apply(n *Network) error {
+	if err := record.ReplaceFile(n.hostsFile(), c.after()); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(n.hostsDir())
+	for _, file := range files {
+		err = errors.Join(err, c.applyTo(filepath.Join(n.hostsDir(), file.Name())))
+	}
+	return err
+}
+
+// ourTime is the time at which a file was changed that its container has not written to.
+var ourTime = []unix.Timeval{{Sec: 1e9}, {Sec: 1e9}}
+
+// applyTo changes a container's file. One that a killed process has not brought up to date gets
+// everything anew.
+func (c hostsChange) applyTo(file string) error {
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil || stat.Mtim.Sec != ourTime[1].Sec {
+		return err
+	}
+	if stat.Size == int64(len(LocalHosts)+len(c.before)) {
+		_, err = unix.Pwrite(fd, c.text, int64(len(LocalHosts)+c.at))
+	} else {
+		all := append([]byte(LocalHosts), c.after()...)
+		if _, err = unix.Pwrite(fd, all, 0); err == nil {
+			err = unix.Ftruncate(fd, int64(len(all)))
 		}
 	}
-	return kept.String()
+	return errors.Join(err, unix.Futimes(fd, ourTime))
+}
+
+// create makes a container's file.
+func (c hostsChange) create(file string) error {
+	_ = os.Remove(file) // of a killed process, perhaps
+	if err := os.WriteFile(file, append([]byte(LocalHosts), c.after()...), 0o644); err != nil {
+		return err
+	}
+	return unix.Utimes(file, ourTime)
 }
 
 func isHostname(name string) bool {
