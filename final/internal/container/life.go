@@ -302,6 +302,7 @@ func (c *Container) seize(force bool) (*os.File, error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return own, err
 		}
+		c.Target().ResumeParent()
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("container %s does not end, or another process is starting or removing it: try again", c.ShortID())
 		}

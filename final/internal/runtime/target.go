@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -53,6 +54,33 @@ func (t Target) OpenRoot() (*os.File, error) {
 	return root, nil
 }
 
+// ResumeParent resumes the parent of a first process that has ended, if the parent is stopped: it is
+// the parent that reaps the process, and records how it ended.
+func (t Target) ResumeParent() {
+	own, err := t.open()
+	if err != nil {
+		return // it is reaped
+	}
+	defer unix.Close(own)
+	state, parent := stateOf(t.PID)
+	pidfd, err := unix.PidfdOpen(parent, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(pidfd)
+	parentState, _ := stateOf(parent)
+	if _, now := stateOf(t.PID); state == "Z" && parentState == "T" && now == parent {
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0) // it may just have ended
+	}
+}
+
+// stateOf returns a process's state, as in "Z", and its parent, or nothing if it is gone.
+func stateOf(pid int) (state string, parent int) {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, _ = fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &state, &parent)
+	return state, parent
+}
+
 // WaitEnd returns when the first process has ended, whoever is its parent, or with
 // os.ErrDeadlineExceeded.
 func (t Target) WaitEnd(deadline time.Time) error {
@@ -69,6 +97,7 @@ func (t Target) WaitEnd(deadline time.Time) error {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds()))
 		switch {
 		case n > 0:
+			t.ResumeParent()
 			return nil
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("waiting for process %d: %w", t.PID, err)
