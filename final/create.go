@@ -266,7 +266,10 @@ func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*containe
 	config.Entrypoint = entrypoint
 	config.Exposed = slices.Sorted(maps.Keys(from.ExposedPorts))
 	config.Env = container.MergeEnv(from.Env, o.config.Env)
-	config.Dir = cmp.Or(o.config.Dir, from.WorkingDir)
+	config.Dir = o.config.Dir
+	if config.Dir == "" && from.WorkingDir != "" {
+		config.Dir = path.Join("/", from.WorkingDir) // old images have relative ones
+	}
 	config.User = cmp.Or(o.config.User, from.User)
 	config.StopSignal = cmp.Or(o.config.StopSignal, from.StopSignal)
 	config.Hostname = cmp.Or(o.config.Hostname, c.ShortID())
@@ -282,8 +285,9 @@ func (o *createOptions) container(cmd *cli.Command, img *image.Image) (*containe
 	maps.Copy(labels, o.config.Labels)
 	config.Labels = labels
 	for target := range from.Volumes {
-		if !slices.ContainsFunc(config.Mounts, func(m container.Mount) bool { return m.Target == path.Clean(target) }) {
-			config.Mounts = append(config.Mounts, container.Mount{Volume: containerruntime.Volume{Target: path.Clean(target)}, Anonymous: true})
+		target = path.Join("/", target) // old images have relative ones
+		if !slices.ContainsFunc(config.Mounts, func(m container.Mount) bool { return m.Target == target }) {
+			config.Mounts = append(config.Mounts, container.Mount{Volume: containerruntime.Volume{Target: target}, Anonymous: true})
 		}
 	}
 	slices.SortFunc(config.Mounts, func(a, b container.Mount) int { return strings.Compare(a.Target, b.Target) })

@@ -82,14 +82,16 @@ func (s *Store) HoldVolumes() (release func(), err error) {
 }
 
 // MakeVolume makes the volume of this name, or finds it. One that is made is for the container of an
-// ID alone, or for all if that is empty, and filled by fill, if that is not nil, before anybody sees
-// it. One whose record is damaged gets a new one: the data is all there. The caller holds the volumes.
-func (s *Store) MakeVolume(name, containerID string, fill func(dir string) error) (*Volume, error) {
+// ID alone, or for all if that is empty. An empty volume is filled by fill, if that is not nil. One
+// whose record is damaged gets a new one: the data is all there. The caller holds the volumes.
+func (s *Store) MakeVolume(name, containerID string, fill fillFunc) (*Volume, error) {
 	if err := checkName("volume", name, ": a path of the host's must be absolute"); err != nil {
 		return nil, err
 	}
 	v, err := s.FindVolume(name)
 	switch {
+	case err == nil && fill != nil:
+		err = s.fillVolume(v, fill)
 	case errors.As(err, &VolumeNotFoundError{}):
 		v = &Volume{Version: version, Name: name, Created: time.Now().UTC(), Container: containerID, Mountpoint: s.mountpoint(name)}
 		err = s.makeVolume(v, fill)
@@ -103,12 +105,37 @@ func (s *Store) MakeVolume(name, containerID string, fill func(dir string) error
 	return v, nil
 }
 
-func (s *Store) makeVolume(v *Volume, fill func(dir string) error) error {
+// fillFunc fills an empty directory with what a volume begins with, and reports whether there was
+// anything to fill it with: an empty directory has an owner and a mode, too.
+type fillFunc func(dir string) (filled bool, err error)
+
+// fillVolume fills a volume that is there, if it is empty. It fills another directory first, so that
+// a killed fill leaves the volume empty. Containers may have the volume: its directory stays.
+func (s *Store) fillVolume(v *Volume, fill fillFunc) error {
+	entries, err := os.ReadDir(v.Mountpoint)
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	making := s.mountpoint(volumeMaking)
+	if err := os.MkdirAll(making, 0o755); err != nil {
+		return err
+	}
+	filled, err := fill(making)
+	if err == nil && filled {
+		err = image.Replace(v.Mountpoint, making)
+	}
+	if err == nil && filled {
+		err = record.SyncTree(v.Mountpoint)
+	}
+	return errors.Join(err, os.RemoveAll(s.volumeDir(volumeMaking)))
+}
+
+func (s *Store) makeVolume(v *Volume, fill fillFunc) error {
 	if err := os.MkdirAll(s.mountpoint(volumeMaking), 0o755); err != nil {
 		return err
 	}
 	if fill != nil {
-		if err := fill(s.mountpoint(volumeMaking)); err != nil {
+		if _, err := fill(s.mountpoint(volumeMaking)); err != nil {
 			return err
 		}
 		if err := record.SyncTree(s.mountpoint(volumeMaking)); err != nil {
@@ -257,12 +284,18 @@ func (c *Container) makeMounts() (release func(), err error) {
 	return release, nil
 }
 
-// copyOut copies what the image has at a path: a new volume begins with what it hides, and
+// copyOut copies what the image has at a path: an empty volume begins with what it hides, and
 // belongs to the same user, as docker has it.
-func (c *Container) copyOut(path, to string) error {
-	return runtime.View(c.layers(), c.place.making(c.ID), path, func(dir string) error {
+func (c *Container) copyOut(path, to string) (copied bool, err error) {
+	layers := c.layers()
+	if len(layers) == 0 {
+		return false, nil
+	}
+	err = runtime.View(layers, c.place.making(c.ID), path, func(dir string) error {
+		copied = true
 		return image.Copy(c.store.Context, dir, to)
 	})
+	return copied, err
 }
 
 func (c *Container) makeMount(m *Mount) error {
@@ -271,7 +304,7 @@ func (c *Container) makeMount(m *Mount) error {
 		m.Name, owner = NewID(), c.ID
 	}
 	if m.Name != "" {
-		fill := func(dir string) error { return c.copyOut(m.Target, dir) }
+		fill := fillFunc(func(dir string) (bool, error) { return c.copyOut(m.Target, dir) })
 		if m.NoCopy {
 			fill = nil
 		}

@@ -112,7 +112,7 @@ func (l layer) mend(ctx context.Context, made layer) error {
 		return cause
 	}
 	if err != nil {
-		err = errors.Join(replaceTree(made.dir, l.dir), syncTree(l.dir))
+		err = errors.Join(Replace(l.dir, made.dir), syncTree(l.dir))
 	}
 	return errors.Join(err, os.RemoveAll(made.dir))
 }
@@ -130,8 +130,9 @@ func (l layer) compare(ctx context.Context, other layer) error {
 	return err
 }
 
-// replaceTree makes a directory like another, whose files it moves there.
-func replaceTree(from, to string) error {
+// Replace makes the directory to like from, whose files it moves there, one at a time. The directory
+// itself stays, for those who have it open or mounted.
+func Replace(to, from string) error {
 	src, err := os.Open(from)
 	if err != nil {
 		return err
@@ -157,7 +158,7 @@ func replaceTree(from, to string) error {
 		old, err := os.Lstat(target)
 		switch {
 		case err == nil && old.IsDir() && entry.IsDir():
-			err = replaceTree(source, target)
+			err = Replace(target, source)
 		case err == nil && old.IsDir() != entry.IsDir():
 			err = errors.Join(os.RemoveAll(target), os.Rename(source, target))
 		default:
