@@ -427,19 +427,30 @@ func (c *Container) removeLarge() error {
 // removeFiles removes all but the record. It does not if anything is mounted in there, which
 // should not be: then it would delete what is mounted, and that may be the host's.
 func (c *Container) removeFiles() error {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
+	if err := checkMounts(c.ID); err != nil {
 		return fmt.Errorf("removing the container: %w", err)
 	}
-	if strings.Contains(string(mounts), c.ID) {
-		return fmt.Errorf("not removing %s: something is mounted in it", c.Dir())
-	}
-	err = c.removeLarge()
+	err := c.removeLarge()
 	if err == nil {
 		err = removeIf(c.Dir(), func(name string) bool { return name != removingFile })
 	}
 	if err != nil {
 		return fmt.Errorf("removing the container: %w", err)
+	}
+	return nil
+}
+
+// checkMounts returns an error if something is mounted where the path has this part. To remove that
+// would delete what is mounted.
+func checkMounts(part string) error {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.Contains(fields[4], part) {
+			return fmt.Errorf("something is mounted at %s: unmount it first", fields[4])
+		}
 	}
 	return nil
 }

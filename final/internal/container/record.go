@@ -239,10 +239,10 @@ func (s *Store) readFrom(p place, id string) (*Container, error) {
 	if removing {
 		data, err = os.ReadFile(filepath.Join(dir, removingFile))
 	}
+	if err != nil && !exists(dir) {
+		return nil, NotFoundError{id}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
-		if !exists(dir) {
-			return nil, NotFoundError{id}
-		}
 		removing, err = false, record.ErrMissing
 	}
 	c := s.parse(p, id, data, err)

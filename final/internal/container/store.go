@@ -343,9 +343,11 @@ func (s *Store) takeName(c *Container) error {
 	if c.Name != "" {
 		return s.linkName(c, c.Name)
 	}
-	c.Name = moods[mathrand.IntN(len(moods))] + "_" + surnames[mathrand.IntN(len(surnames))]
-	if s.linkName(c, c.Name) == nil {
-		return nil
+	for range 5 {
+		c.Name = moods[mathrand.IntN(len(moods))] + "_" + surnames[mathrand.IntN(len(surnames))]
+		if s.linkName(c, c.Name) == nil {
+			return nil
+		}
 	}
 	c.Name += "_" + c.ShortID()
 	return s.linkName(c, c.Name)

@@ -230,6 +230,9 @@ func (s *Store) RemoveVolume(name string, force bool) error {
 	if len(users) > 0 {
 		return VolumeInUseError{name, users}
 	}
+	if err := checkMounts("/volumes/" + name + "/"); err != nil {
+		return fmt.Errorf("removing volume %s: %w", name, err)
+	}
 	if err := os.Rename(s.volumeDir(name), s.volumeDir(volumeRemoving)); err != nil {
 		return fmt.Errorf("removing volume %s: %w", name, err)
 	}
