@@ -87,5 +87,9 @@ func resolve(root *os.Root, target string, mounted []string) (string, error) {
 		}
 		rest = append(strings.Split(link, "/"), rest...)
 	}
-	return path.Join(resolved, path.Join(rest...)), nil
+	if len(rest) == 0 {
+		return resolved, nil
+	}
+	// Not path.Join: ".." behind a link in there is not where the link is.
+	return strings.TrimSuffix(resolved, "/") + "/" + strings.Join(rest, "/"), nil
 }
