@@ -36,14 +36,20 @@ func unchangedMappings(maps io.Reader) (unchanged []mapping) {
 	var readOnly, ofFile bool
 	for lines := bufio.NewScanner(maps); lines.Scan(); {
 		line := lines.Bytes()
-		fields := bytes.Fields(line)
-		switch {
-		case len(fields) > 1 && !bytes.HasSuffix(fields[0], []byte(":")): // of the next mapping
-			_, err := fmt.Sscanf(string(fields[0]), "%x-%x", &current.start, &current.end)
-			readOnly = err == nil && bytes.HasPrefix(fields[1], []byte("r-"))
-			ofFile = bytes.Contains(line, []byte("/"))
-		case readOnly && ofFile && string(bytes.Join(fields, nil)) == "Anonymous:0kB":
-			unchanged = append(unchanged, current)
+		if anonymous, found := bytes.CutPrefix(line, []byte("Anonymous:")); found {
+			if readOnly && ofFile && string(bytes.TrimSpace(anonymous)) == "0 kB" {
+				unchanged = append(unchanged, current)
+			}
+			continue
+		}
+		addresses, rest, found := bytes.Cut(line, []byte(" "))
+		if !found || bytes.HasSuffix(addresses, []byte(":")) {
+			continue
+		}
+		readOnly, ofFile = bytes.HasPrefix(rest, []byte("r-")), bytes.Contains(rest, []byte("/"))
+		if readOnly && ofFile {
+			_, err := fmt.Sscanf(string(addresses), "%x-%x", &current.start, &current.end)
+			readOnly = err == nil
 		}
 	}
 	return unchanged
