@@ -159,7 +159,7 @@ func (a *Attachment) copyOutput() error {
 	}
 }
 
-// drain reads without waiting.
+// drain reads without waiting, and more than a terminal holds: processes that are left may write on.
 func (a *Attachment) drain(buffer []byte) error {
 	if err := a.Terminal.SetReadDeadline(time.Time{}); err != nil {
 		return ignoreEnd(err)
@@ -172,7 +172,7 @@ func (a *Attachment) drain(buffer []byte) error {
 	if err != nil {
 		return ignoreEnd(err)
 	}
-	for {
+	for range 8 {
 		n, readErr := 0, error(nil)
 		err := conn.Read(func(fd uintptr) bool {
 			n, readErr = unix.Read(int(fd), buffer)
@@ -185,6 +185,7 @@ func (a *Attachment) drain(buffer []byte) error {
 			return fmt.Errorf("writing the container's output: %w", err)
 		}
 	}
+	return nil
 }
 
 // ignoreEnd forgives what only means that there is no more to read.

@@ -113,9 +113,11 @@ func (l *launch) keep() {
 		args.cgroup = uint64(len(l.files))
 		l.files = append(l.files, int(dir.Fd()))
 	}
-	l.call(doing, unix.SYS_CLONE3, bytesOf(args), unsafe.Sizeof(*args))
+	l.call(doing, unix.SYS_CLONE3, bytesOf(args), unsafe.Sizeof(*args)).explain(unix.EAGAIN, noMoreProcesses)
 	l.call(doing, opNumber(opKeep))
 }
+
+const noMoreProcesses = "the container may have no more processes: see --pids-limit"
 
 // cloneArgs is struct clone_args of clone(2).
 type cloneArgs struct {
