@@ -44,6 +44,33 @@ func TestCreateTakesNames(t *testing.T) {
 	assert.ErrorContains(t, second.Rename("site"), "already in use")
 }
 
+// TestOneTakesAName has a container with --rm and one without want the same name at once: their
+// links are in different directories, so that the kernel does not keep one from taking it.
+func TestOneTakesAName(t *testing.T) {
+	s := Open(t.TempDir())
+	s.Run = t.TempDir()
+	var both []*Container
+	for _, p := range s.places() {
+		c := &Container{ID: NewID(), store: s, place: p}
+		require.NoError(t, os.MkdirAll(p.making(c.ID), 0o700))
+		lock, err := lockDir(p.making(c.ID), 0) // or it is taken for one whose maker was killed
+		require.NoError(t, err)
+		defer lock.Close()
+		both = append(both, c)
+	}
+	for range 300 {
+		taken := make(chan error)
+		for _, c := range both {
+			go func() { taken <- s.linkName(c, "same") }()
+		}
+		require.NotEqual(t, <-taken == nil, <-taken == nil)
+		for _, c := range both {
+			c.Name = "same"
+			require.NoError(t, s.dropName(c))
+		}
+	}
+}
+
 func TestContainersWithRmEndWithTheMachine(t *testing.T) {
 	s := Open(t.TempDir())
 	s.Run = t.TempDir()

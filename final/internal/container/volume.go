@@ -135,10 +135,11 @@ func (s *Store) makeVolume(v *Volume, fill fillFunc) error {
 		return err
 	}
 	if fill != nil {
-		if _, err := fill(s.mountpoint(volumeMaking)); err != nil {
-			return err
+		filled, err := fill(s.mountpoint(volumeMaking))
+		if err == nil && filled {
+			err = record.SyncTree(s.mountpoint(volumeMaking))
 		}
-		if err := record.SyncTree(s.mountpoint(volumeMaking)); err != nil {
+		if err != nil {
 			return err
 		}
 	}
