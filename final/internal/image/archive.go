@@ -69,7 +69,7 @@ func asFile(r io.Reader) (*os.File, error) {
 	if at, err := file.Seek(0, io.SeekCurrent); err != nil || at != 0 {
 		return nil, err
 	}
-	if _, err := file.ReadAt(magic, 0); err != nil || decompressorOf(magic) != "" {
+	if _, err := file.ReadAt(magic, 0); err != nil || isCompressed(magic) {
 		return nil, nil //nolint:nilerr // what is wrong with it, spool finds out
 	}
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
