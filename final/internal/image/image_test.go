@@ -606,7 +606,7 @@ func TestCrashLeftoversAreCleared(t *testing.T) {
 	rows, err := s.List()
 	require.NoError(t, err)
 	require.Len(t, rows, 1)
-	removed, err := s.Sweep(t.Context(), nothingUsed)
+	removed, err := s.sweep(nil)
 	require.NoError(t, err)
 	require.Equal(t, string(orphan.DiffID), string(removed[0]))
 	require.Empty(t, leftovers(t, s))

@@ -219,7 +219,7 @@ func TestLoadRefuses(t *testing.T) {
 				require.NoError(t, err)
 				require.Empty(t, rows)
 			}
-			_, err = s.Sweep(t.Context(), nothingUsed)
+			_, err = s.sweep(nil)
 			require.NoError(t, err)
 		})
 		for _, row := range must(s.List()) {

@@ -57,21 +57,8 @@ func (s *Store) Remove(ctx context.Context, ref string, force bool, uses func() 
 	return untagged, append(deleted, layers...), err
 }
 
-// Sweep removes what those left over who were killed: what is not whole, and layers that no image
-// and no container has. It returns the layers' DiffIDs.
-func (s *Store) Sweep(ctx context.Context, uses func() ([]Use, error)) ([]oci.Digest, error) {
-	lock, err := s.lock(ctx, unix.LOCK_EX)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	inUse, err := uses()
-	if err != nil {
-		return nil, fmt.Errorf("finding out which images are in use: %w", err)
-	}
-	return s.sweep(inUse)
-}
-
+// sweep removes what killed processes left over: what is not whole, and layers that no image and no
+// container has. It returns the layers' DiffIDs. The caller has the store alone.
 func (s *Store) sweep(inUse []Use) ([]oci.Digest, error) {
 	if err := s.removeTemporaries(); err != nil {
 		return nil, err
