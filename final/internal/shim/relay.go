@@ -107,11 +107,21 @@ func newPipe(user runtime.User) (reader, writer *os.File, err error) {
 // left behind are not waited for. Finish is for when the command has ended. It returns the status to
 // exit with: the command's, but not 0 if some of its output was lost.
 func (r *Relay) Finish(status int) (int, error) {
+	if len(r.outputs) == 0 {
+		return status, nil
+	}
+	takeSignals()
 	for _, output := range r.outputs {
 		output.end()
 	}
 	r.copying.Wait()
 	return lossStatus(status, errors.Join(r.errs[:]...))
+}
+
+// takeSignals lets signals end this process that were the command's, which has ended: our reader may
+// stand still.
+func takeSignals() {
+	signal.Reset(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 }
 
 // lossStatus returns 1 in place of 0 if output was lost. A reader that has gone wants none of it.

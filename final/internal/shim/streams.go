@@ -153,6 +153,7 @@ const patience = 10 * time.Second
 // exit with, as Relay.Finish does.
 func (s *Streams) Close() (int, error) {
 	defer s.log.file.Close()
+	takeSignals()
 	gone := make(chan struct{})
 	go func() { s.serving.Wait(); close(gone) }()
 	for {

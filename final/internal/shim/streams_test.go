@@ -4,6 +4,10 @@ package shim
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -14,58 +18,53 @@ import (
 	"github.com/lixd/mydocker/final/internal/runtime"
 )
 
-func newStreams(t *testing.T) *Streams {
-	t.Helper()
-	s, err := NewStreams(filepath.Join(t.TempDir(), "log.json"))
+// TestSlowClient has a client that reads nothing before the container has ended. What the queue does
+// not hold comes from the log, each stream in order, with the parts of lines that were there first.
+func TestSlowClient(t *testing.T) {
+	streams, err := NewStreams(filepath.Join(t.TempDir(), "log.json"))
 	require.NoError(t, err)
-	t.Cleanup(func() { s.log.file.Close() })
-	return s
-}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	conn, err := net.FileConn(theirs)
+	require.NoError(t, err)
+	theirs.Close()
+	streams.Serve(conn.(*net.UnixConn), true)
 
-// TestPipesAreLarge has a container write more at once than an ordinary pipe holds.
-func TestPipesAreLarge(t *testing.T) {
-	s := newStreams(t)
-	files, err := s.Pipes(false, runtime.User{})
+	files, err := streams.Pipes(false, runtime.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())})
 	require.NoError(t, err)
-	assert.Nil(t, files[stdin])
-	for _, file := range files[stdout:] {
-		size, err := unix.FcntlInt(file.Fd(), unix.F_GETPIPE_SZ, 0)
+	var written [stderr + 1]bytes.Buffer
+	for i := range 40_000 {
+		stream := stdout + i%2
+		text := fmt.Sprintf("%d %s", i, bytes.Repeat([]byte("x"), 100))
+		if i%3 > 0 {
+			text += "\n"
+		}
+		written[stream].WriteString(text)
+		_, err := files[stream].WriteString(text)
 		require.NoError(t, err)
-		assert.Equal(t, pipeSize, size)
 	}
-	require.NoError(t, s.Finish(0))
-}
+	require.NoError(t, streams.Finish(7))
 
-// TestQueueIsBounded has a client that takes nothing.
-func TestQueueIsBounded(t *testing.T) {
-	s := newStreams(t)
-	started, release := make(chan bool), make(chan bool)
-	c := &client{close: func() error { return nil }, write: func(kind byte, _ []byte) error {
-		if kind == stdout {
-			started <- true
-			<-release
-		}
-		return nil
-	}}
-	s.serve(c)
-	s.mu.Lock()
-	s.put(c, stdout, []byte("first\n"))
-	s.mu.Unlock()
-	<-started // the client holds one write, and takes no more
-
-	block := bytes.Repeat([]byte("x"), 1<<16)
-	s.mu.Lock()
-	for range 4 * maxQueue / len(block) {
-		s.put(c, stdout, block)
-	}
-	assert.LessOrEqual(t, c.queued, maxQueue)
-	assert.True(t, c.behind)
-	s.mu.Unlock()
-	s.leave(c)
-	close(release)
+	closed := make(chan error, 1)
 	go func() {
-		for range started { // what is queued may still be written
-		}
+		_, err := streams.Close()
+		closed <- err
 	}()
-	s.serving.Wait()
+	var read [stderr + 1]bytes.Buffer
+	for {
+		kind, data, err := readFrame(ours)
+		require.NoError(t, err)
+		if kind == ended {
+			assert.Equal(t, []byte{7}, data)
+			break
+		}
+		read[kind].Write(data)
+	}
+	_, _, err = readFrame(ours)
+	require.ErrorIs(t, err, io.EOF)
+	require.NoError(t, <-closed)
+	for stream := stdout; stream <= stderr; stream++ {
+		assert.True(t, bytes.Equal(written[stream].Bytes(), read[stream].Bytes()), "what came of stream %d is not what was written", stream)
+	}
 }
