@@ -38,14 +38,14 @@
 // # What it costs
 //
 // That was chosen by measurement: a whole run of true, with cgroups, an overlay and all mounts,
-// and a whole exec; the median over pairs of runs, the time of a forked copy of this program that
-// plays the list itself being 1. Hot is back to back, cold is after 200 ms of idling.
+// and a whole exec of it. The figures are medians over pairs of runs, relative to a forked copy of
+// this program that plays the list itself. Hot is back to back, cold is after 200 ms of idling.
 //
-//	                                          hot   cold  exec  --init
-//	the player                                0.75  0.8   0.75  0.7
-//	this program again as init, which plays   1.26  1.29
+//	                                               hot   cold  exec  --init
+//	the player                                     0.76  0.83  0.80  0.77
+//	this program again as init, playing the list   1.26  1.29
 //
-// Of this, making and sealing the two files takes 0.02 ms. A fork copies the page tables of this
-// program, and each page that either side writes to afterwards; the player shares our memory until
-// its exec, as syscall.ForkExec does it.
+// Making and sealing the two files in memory is included: it takes 0.04 ms. A fork copies the page
+// tables of this program, and then each page that either side writes to. The player's process
+// shares our memory until its exec, as with every syscall.ForkExec.
 package runtime

@@ -28,6 +28,12 @@ func play(t *testing.T, l *launch) (failure string, status int) {
 		l.command = &Command{}
 	}
 	require.NoError(t, l.openFiles())
+	return playOpen(t, l)
+}
+
+// playOpen plays a launch that has its files.
+func playOpen(t *testing.T, l *launch) (failure string, status int) {
+	t.Helper()
 	defer l.close()
 	process, err := l.fork(0, nil)
 	require.NoError(t, err)
@@ -169,6 +175,16 @@ func TestPlayerDiesWithParent(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, n, "the player has ended")
 	process.end()
+}
+
+// TestHostRootIsClosed joins a cgroup, as it were, by the host's root.
+func TestHostRootIsClosed(t *testing.T) {
+	l := &launch{command: &Command{Cgroup: Cgroup{Tasks: []string{os.DevNull}}}}
+	require.NoError(t, l.openFiles())
+	require.NoError(t, l.joinCgroup())
+	l.call("following", unix.SYS_OPENAT, firstFD, "etc", unix.O_PATH)
+	failure, _ := playOpen(t, l)
+	assert.Equal(t, "following: bad file descriptor", failure)
 }
 
 // TestDirIsInside has the working directory be outside of the root without any magic link.
