@@ -3,7 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -200,19 +202,34 @@ func newSaveCommand() *cli.Command {
 	}
 }
 
-// writeAside writes a file under another name until it is whole.
-func writeAside(name string, write func(io.Writer) error) error {
-	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name))
+// writeAside writes a file that gets its name when it is whole. Until then it has none, where the file
+// system can do that, so that nothing is left of it if we are killed. See O_TMPFILE in open(2).
+func writeAside(name string, write func(io.Writer) error) (err error) {
+	dir, base := filepath.Split(name)
+	aside := dir + "." + base + "." + rand.Text()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing %s: %w", name, err)
+		}
+	}()
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return errors.New("it is not a regular file") // a device would be replaced by a file
+	}
+	file, err := os.OpenFile(cmp.Or(dir, "."), unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	unnamed := err == nil
+	if !unnamed {
+		file, err = os.OpenFile(aside, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	}
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
+		return err
 	}
-	defer os.Remove(file.Name()) // it is not there any more if all went well
-	err = errors.Join(write(file), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), name)
+	defer os.Remove(aside) // it has the other name if all went well
+	err = write(file)
+	if err == nil && unnamed {
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), unix.AT_FDCWD, aside, unix.AT_SYMLINK_FOLLOW)
 	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
 	}
-	return nil
+	return os.Rename(aside, name)
 }
