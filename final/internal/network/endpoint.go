@@ -91,9 +91,6 @@ func (s *Store) Join(name, id string, e *Endpoint, ports []Port) (err error) {
 	if err := s.takeAddress(id, e); err != nil {
 		return err
 	}
-	if err := s.publish(e); err != nil {
-		return err
-	}
 	e.relay()
 	return nil
 }
@@ -112,7 +109,10 @@ func (s *Store) takeAddress(id string, e *Endpoint) error {
 	if err := e.network.lease(e); err != nil {
 		return err
 	}
-	return e.writeHosts()
+	if err := e.writeHosts(); err != nil {
+		return err
+	}
+	return s.publish(e)
 }
 
 // Leave gives back what Join has taken, also what another process has that was killed. What is
@@ -141,7 +141,7 @@ func (s *Store) Leave(e *Endpoint) error {
 
 // giveBack undoes takeAddress and publish. The caller holds the lock.
 func (n *Network) giveBack(e *Endpoint) error {
-	if err := errors.Join(e.detach(), e.unpublish(), n.removeHosts(e)); err != nil {
+	if err := errors.Join(e.detach(), n.store.unpublish(e), n.removeHosts(e)); err != nil {
 		return err
 	}
 	return errors.Join(n.release(e.Address), n.unlinkEndpoint(e.ContainerID))

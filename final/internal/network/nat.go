@@ -14,8 +14,6 @@ import (
 	"strings"
 
 	log "github.com/sirupsen/logrus"
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 )
 
 // Step 3: the way out, and back in. The kernel forwards packets between our bridges and the
@@ -93,6 +91,10 @@ func (n *Network) elements(verb string) string {
 
 // openFirewall sets our rules, and lets the network's packets through those of others.
 func (n *Network) openFirewall() error {
+	return n.store.changeFirewall(true, n.setRules)
+}
+
+func (n *Network) setRules() error {
 	// Packets from the host's 127.0.0.1 leave by the bridge, which the kernel else forbids.
 	if err := setSysctl("conf/"+n.bridge()+"/route_localnet", "1"); err != nil {
 		return fmt.Errorf("allowing 127.0.0.1 on the bridge: %w", err)
@@ -127,15 +129,6 @@ func (s *Store) allElements() string {
 	return script.String()
 }
 
-// haveFirewall asks the kernel whether our table is there, as nft would: see netlink(7).
-func haveFirewall() bool {
-	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, 0)
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET})
-	request.AddData(nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated("mydocker")))
-	_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
-	return err == nil
-}
-
 // closeFirewall undoes openFirewall. The table itself goes with the last network.
 func (n *Network) closeFirewall(last bool) error {
 	ruleset, err := readRuleset()
@@ -148,8 +141,11 @@ func (n *Network) closeFirewall(last bool) error {
 	script := n.elements("add") + n.elements("delete") // added first, it is there to be deleted
 	if last {
 		script = ruleset.closeForward() + "table inet mydocker\ndelete table inet mydocker\n"
+		if err := os.RemoveAll(n.store.generationFile()); err != nil {
+			return err
+		}
 	}
-	return runNFT(script)
+	return n.store.changeFirewall(false, func() error { return runNFT(script) })
 }
 
 // ruleset is what nft prints as JSON: see libnftables-json(5).

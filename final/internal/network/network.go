@@ -116,10 +116,10 @@ func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error)
 
 // up makes of the record what the kernel has to have. The bridge is switched on when all the
 // rest is there: one that is up is complete, and there is nothing to do, unless somebody has
-// flushed all rules since. So this also ends what a killed mydocker has begun, and brings a
+// changed the firewall since. So this also ends what a killed mydocker has begun, and brings a
 // network back after a reboot.
 func (n *Network) up() error {
-	if bridgeIsUp(n.bridge()) && haveFirewall() {
+	if bridgeIsUp(n.bridge()) && n.store.haveFirewall() {
 		return nil
 	}
 	if err := n.reclaim(); err != nil { // of before a reboot

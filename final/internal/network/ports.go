@@ -171,41 +171,25 @@ func portOf(socket io.Closer) uint16 {
 	return uint16(socket.(*net.TCPListener).Addr().(*net.TCPAddr).Port)
 }
 
-// publish has the firewall send to the container what comes to its ports.
+// publish has the firewall send to the container what comes to its ports. The caller holds the lock.
 func (s *Store) publish(e *Endpoint) error {
 	if len(e.Ports) == 0 {
 		return nil
 	}
-	if err := runNFT(e.elements("add")); err != nil {
-		// The ports are ours, so what is in the way is a dead container's.
-		if err := errors.Join(s.reclaimAll(), runNFT(e.elements("add"))); err != nil {
-			return err
-		}
+	if err := s.changeFirewall(false, func() error { return addElements(e.mapElements()) }); err != nil {
+		return fmt.Errorf("publishing the ports: %w", err)
 	}
 	return e.forgetFlows()
 }
 
-// reclaimAll takes back what dead containers hold on all networks.
-func (s *Store) reclaimAll() error {
-	lock, err := s.lock()
-	if err != nil {
-		return err
+// unpublish undoes publish. Without our table, as after a reboot, there is nothing to undo. The
+// caller holds the lock.
+func (s *Store) unpublish(e *Endpoint) error {
+	err := s.changeFirewall(false, func() error { return deleteElements(e.mapElements()) })
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("taking back the ports: %w", err)
 	}
-	defer lock.Close()
-	networks, err := s.List()
-	for _, n := range networks {
-		err = errors.Join(err, n.reclaim())
-	}
-	return err
-}
-
-// unpublish undoes publish. Added first, the elements are there to be deleted; without our table,
-// as after a reboot, there are none.
-func (e *Endpoint) unpublish() error {
-	if len(e.Ports) == 0 || !haveFirewall() {
-		return nil
-	}
-	return runNFT(e.elements("add") + e.elements("delete"))
+	return nil
 }
 
 // elements returns commands that add the ports to the firewall's maps, or delete them.

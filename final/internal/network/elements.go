@@ -1,0 +1,202 @@
+//go:build linux
+
+package network
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// The program nft takes ten milliseconds, as long as the rest of a start. What changes with every
+// start are elements of our maps, so we send these to the kernel ourselves, and ask it whether
+// the rules have changed since we last looked at them. See netlink(7), and for the messages
+// linux/netfilter/nf_tables.h.
+
+// element is an element of a map in our table. Each part of a key takes a multiple of four bytes.
+type element struct {
+	set       string
+	key, data []byte
+}
+
+// mapElements returns the elements by which the container's ports are published.
+func (e *Endpoint) mapElements() (elements []element) {
+	for _, p := range e.Ports {
+		if p.IP.Is6() {
+			continue // see relay.go
+		}
+		protocol := byte(unix.IPPROTO_TCP)
+		if p.Protocol == "udp" {
+			protocol = unix.IPPROTO_UDP
+		}
+		to := element{"ports", slices.Concat([]byte{protocol, 0, 0, 0}, portBytes(p.Host)), slices.Concat(e.Address.AsSlice(), portBytes(p.Container))}
+		if !p.IP.IsUnspecified() {
+			to.set, to.key = "addresses", slices.Concat(p.IP.AsSlice(), to.key)
+		}
+		elements = append(elements, to)
+	}
+	return elements
+}
+
+func portBytes(port uint16) []byte { return []byte{byte(port >> 8), byte(port), 0, 0} }
+
+// addElements adds elements, all at once. What is in the way of one is a dead container's, as the
+// port is ours.
+func addElements(elements []element) error {
+	var all []*nl.NetlinkRequest
+	for _, e := range elements {
+		all = append(all, e.message(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE))
+	}
+	err := sendBatch(all...)
+	if !isClash(err) {
+		return err
+	}
+	for _, e := range elements {
+		add := e.message(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
+		err := sendBatch(add)
+		if isClash(err) {
+			err = sendBatch(e.message(unix.NFT_MSG_DELSETELEM, 0), add)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteElements deletes those of the elements that are there. Each is added first: that does
+// nothing if it is there, and fails if there is one of another container in its place.
+func deleteElements(elements []element) error {
+	var all []*nl.NetlinkRequest
+	for _, e := range elements {
+		all = append(all, e.message(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE), e.message(unix.NFT_MSG_DELSETELEM, 0))
+	}
+	err := sendBatch(all...)
+	if !isClash(err) || len(elements) == 1 {
+		return ignoreClash(err)
+	}
+	for _, e := range elements {
+		if err := deleteElements([]element{e}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ignoreClash(err error) error {
+	if isClash(err) {
+		return nil
+	}
+	return err
+}
+
+func isClash(err error) bool { return errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) }
+
+// message returns a message about the element.
+func (e element) message(kind, flags int) *nl.NetlinkRequest {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags|unix.NLM_F_ACK)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET})
+	request.AddData(nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated("mydocker")))
+	request.AddData(nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(e.set)))
+	list := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, nil)
+	elem := list.AddRtAttr(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, nil)
+	elem.AddRtAttr(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, nil).AddRtAttr(unix.NFTA_DATA_VALUE, e.key)
+	elem.AddRtAttr(unix.NFTA_SET_ELEM_DATA|unix.NLA_F_NESTED, nil).AddRtAttr(unix.NFTA_DATA_VALUE, e.data)
+	request.AddData(list)
+	return request
+}
+
+// sendBatch sends messages that the kernel obeys all, or none. It returns the first error.
+func sendBatch(messages ...*nl.NetlinkRequest) (err error) {
+	if len(messages) == 0 {
+		return nil
+	}
+	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	batch := batchMessage(unix.NFNL_MSG_BATCH_BEGIN)
+	for _, m := range messages {
+		batch = append(batch, m.Serialize()...)
+	}
+	batch = append(batch, batchMessage(unix.NFNL_MSG_BATCH_END)...)
+	if err := unix.Sendto(socket, batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	buffer := make([]byte, 1<<16)
+	for answers := 0; answers < len(messages); {
+		n, _, err := unix.Recvfrom(socket, buffer, 0)
+		if err != nil {
+			return err
+		}
+		replies, err := syscall.ParseNetlinkMessage(buffer[:n])
+		if err != nil {
+			return err
+		}
+		for _, reply := range replies {
+			answers++
+			if code := int32(binary.NativeEndian.Uint32(reply.Data)); reply.Header.Type == unix.NLMSG_ERROR && code != 0 {
+				return unix.Errno(-code)
+			}
+		}
+	}
+	return nil
+}
+
+func batchMessage(kind int) []byte {
+	request := nl.NewNetlinkRequest(kind, 0)
+	request.AddData(&nl.Nfgenmsg{ResId: nl.Swap16(unix.NFNL_SUBSYS_NFTABLES)})
+	return request.Serialize()
+}
+
+// generation returns a number that the kernel counts up with every change to any rules.
+func generation() (uint32, error) {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	request.AddData(&nl.Nfgenmsg{})
+	messages, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil || len(messages) == 0 {
+		return 0, fmt.Errorf("asking for the firewall's generation: %w", err)
+	}
+	attrs, err := nl.ParseRouteAttr(messages[0][4:])
+	if err != nil || len(attrs) == 0 {
+		return 0, fmt.Errorf("asking for the firewall's generation: %w", err)
+	}
+	return binary.BigEndian.Uint32(attrs[0].Value), nil
+}
+
+// generationFile says of which boot and generation the rules are that we have seen, or set.
+func (s *Store) generationFile() string { return filepath.Join(s.dir(), ".generation") }
+
+// haveFirewall tells whether nothing has changed since our rules were set. A flush has, and so has
+// a firewall that was started since, which may drop our packets.
+func (s *Store) haveFirewall() bool {
+	now, err := generation()
+	seen, _ := os.ReadFile(s.generationFile()) // not there before the first network
+	return err == nil && string(seen) == generationMark(now)
+}
+
+func generationMark(generation uint32) string { return fmt.Sprintf("%s%d\n", bootID(), generation) }
+
+// changeFirewall makes a change to the rules, and remembers the generation that it makes, if it
+// sets all of ours, or if they were set before. With another's change in between, the next one to
+// need the rules looks at them again. The caller holds the lock.
+func (s *Store) changeFirewall(all bool, change func() error) error {
+	before, err := generation()
+	all = all || s.haveFirewall()
+	if err := change(); err != nil || !all {
+		return err
+	}
+	after, afterErr := generation()
+	if err != nil || afterErr != nil || after != before+1 {
+		return nil
+	}
+	return os.WriteFile(s.generationFile(), []byte(generationMark(after)), 0o600)
+}
