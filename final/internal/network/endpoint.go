@@ -36,18 +36,6 @@ type Endpoint struct {
 	sockets []io.Closer // see Port.reserve
 }
 
-// Up makes sure that a container can be put on the network. It says so if it has to make a
-// router of the host. The default network is made if there is none, with the ID given.
-func (s *Store) Up(name, id string) error {
-	lock, err := s.lock()
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	_, err = s.open(name, id)
-	return err
-}
-
 // open finds a network and brings it up. The caller holds the lock.
 func (s *Store) open(name, id string) (*Network, error) {
 	n, err := s.Find(name)
