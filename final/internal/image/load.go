@@ -329,11 +329,13 @@ func unpackVerified(ctx context.Context, r io.Reader, files string, b blob, id o
 	}
 	h := newHasher()
 	size, err = unpackHashed(ctx, io.TeeReader(r, h), files, id)
-	found, _ := h.sum()
-	if err == nil && found != b.digest {
-		err = mismatch(b.file, found, b.digest)
+	if err != nil {
+		return 0, err // a program that decompresses the layer may still be fed, and h with it
 	}
-	return size, err
+	if found, _ := h.sum(); found != b.digest {
+		return 0, mismatch(b.file, found, b.digest)
+	}
+	return size, nil
 }
 
 func unpackHashed(ctx context.Context, r io.Reader, files string, id oci.Digest) (size int64, err error) {
