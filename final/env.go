@@ -30,6 +30,9 @@ func parseEnv(files, given []string) ([]string, error) {
 	return env, nil
 }
 
+// byteOrderMark begins the files of some editors, in UTF-8.
+const byteOrderMark = "\uFEFF"
+
 // readEnvFile reads an entry a line. Lines that begin with # are comments.
 func readEnvFile(name string) ([]string, error) {
 	file, err := os.Open(name)
@@ -39,8 +42,13 @@ func readEnvFile(name string) ([]string, error) {
 	defer file.Close()
 	var env []string
 	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		line := strings.TrimLeft(lines.Text(), " \t")
+	lines.Buffer(nil, 1<<20) // no program can be given a longer entry
+	for first := true; lines.Scan(); first = false {
+		line := lines.Text()
+		if first {
+			line = strings.TrimPrefix(line, byteOrderMark)
+		}
+		line = strings.TrimLeft(line, " \t")
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}

@@ -68,7 +68,7 @@ func (o *execOptions) execute(c *container.Container, args []string, signals <-c
 		return err
 	}
 	command := &containerruntime.Command{
-		Args: args, Dir: cmp.Or(o.dir, c.Config.Dir), User: user, Terminal: o.terminal,
+		Args: args, Dir: cmp.Or(o.dir, c.Config.Dir), User: user, Terminal: o.terminal, Size: terminalSize(),
 		Env:      c.ExecEnv(home, o.terminal, o.env),
 		Outlives: o.detach,
 	}

@@ -38,7 +38,7 @@ func main() {
 	// Our caller's would change the modes of what we make. Containers and shims inherit ours.
 	unix.Umask(0o022)
 	if len(os.Args) > 2 && os.Args[1] == "shim" {
-		os.Exit(report(runShim(os.Args[2], len(os.Args) > 3)))
+		os.Exit(report(runShim(os.Args[2], strings.Join(os.Args[3:], ""))))
 	}
 	if len(os.Args) > 2 && os.Args[1] == "thaw" {
 		os.Exit(report(runThaw(os.Args[2])))

@@ -49,7 +49,8 @@ func startShim(c *container.Container, attached *os.File) error {
 	shim.ExtraFiles = []*os.File{theirs}
 	if attached != nil {
 		shim.ExtraFiles = append(shim.ExtraFiles, attached)
-		shim.Args = append(shim.Args, "attached") // or it would take something of its own for that
+		size := terminalSize()
+		shim.Args = append(shim.Args, fmt.Sprintf("%dx%d", size.Row, size.Col)) // which tells it that somebody is attached, too
 	}
 	if !c.Config.Terminal {
 		shim.Stderr = os.Stderr // until the container runs: a network may have something to say
@@ -120,18 +121,23 @@ func becomeLastToKill() {
 }
 
 // runShim is what a shim does. When the container runs nobody listens to it any more: what is to
-// be known is recorded.
-func runShim(id string, isAttached bool) error {
+// be known is recorded. Size is that of the terminal of the client that is attached from the
+// beginning, as in 24x80, or empty if no client is.
+func runShim(id, size string) error {
 	pipe := os.NewFile(reportFD, "pipe")
 	if info, err := pipe.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
 		return errors.New("shim is not for people: run, start and the like start it when a container needs one")
 	}
 	unix.CloseOnExec(reportFD)
 	var conn *net.UnixConn
-	if isAttached {
+	terminal := &unix.Winsize{}
+	if size != "" {
 		var err error
 		if conn, err = inheritConn(attachFD); err != nil {
 			return err
+		}
+		if _, err := fmt.Sscanf(size, "%dx%d", &terminal.Row, &terminal.Col); err != nil {
+			return fmt.Errorf("reading the terminal's size %q: %w", size, err)
 		}
 	}
 	tell := func(report shimReport) {
@@ -146,6 +152,7 @@ func runShim(id string, isAttached bool) error {
 	reported := false
 	_, err = c.Run(container.Attendance{
 		Conn:    conn,
+		Size:    terminal,
 		Signals: aside(catchSignals),
 		Started: func() {
 			reported = true

@@ -223,12 +223,13 @@ func TestDamagedRecords(t *testing.T) {
 }
 
 func TestParseSignal(t *testing.T) {
-	for text, want := range map[string]unix.Signal{"": unix.SIGTERM, "HUP": unix.SIGHUP, "SIGUSR1": unix.SIGUSR1, "kill": unix.SIGKILL, "15": unix.SIGTERM} {
+	for text, want := range map[string]unix.Signal{"": unix.SIGTERM, "HUP": unix.SIGHUP, "SIGUSR1": unix.SIGUSR1, "kill": unix.SIGKILL, "15": unix.SIGTERM,
+		"RTMIN": 34, "SIGRTMIN+3": 37, "rtmax-1": 63, "SIGRTMAX": 64, "64": 64} {
 		got, err := ParseSignal(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, want, got, text)
 	}
-	for _, text := range []string{"NONE", "0", "-1", "65", "9x", "SIG"} {
+	for _, text := range []string{"NONE", "0", "-1", "65", "9x", "SIG", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN3", "RTMIN+", "RT"} {
 		_, err := ParseSignal(text)
 		assert.EqualError(t, err, "invalid signal: "+text)
 	}

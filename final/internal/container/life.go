@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +70,11 @@ func ParseSignal(text string) (unix.Signal, error) {
 	if text == "" {
 		return unix.SIGTERM, nil
 	}
-	if signal := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")); signal != 0 {
+	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	if signal := unix.SignalNum("SIG" + name); signal != 0 {
+		return signal, nil
+	}
+	if signal := realTimeSignal(name); signal != 0 {
 		return signal, nil
 	}
 	var number int
@@ -77,6 +82,32 @@ func ParseSignal(text string) (unix.Signal, error) {
 		return unix.Signal(number), nil
 	}
 	return 0, fmt.Errorf("invalid signal: %s", text)
+}
+
+// The real-time signals that C libraries leave to programs: they keep two below for themselves.
+const (
+	firstRealTime = 34
+	lastRealTime  = 64
+)
+
+// realTimeSignal reads a name like RTMIN, RTMIN+3 or RTMAX-1, or returns 0. See signal(7).
+func realTimeSignal(name string) unix.Signal {
+	number, distance := firstRealTime, 0
+	if after, ok := strings.CutPrefix(name, "RTMAX"); ok {
+		number, name = lastRealTime, after
+	} else if name, ok = strings.CutPrefix(name, "RTMIN"); !ok {
+		return 0
+	}
+	if name != "" {
+		var err error
+		if distance, err = strconv.Atoi(name); err != nil || !strings.ContainsAny(name[:1], "+-") {
+			return 0
+		}
+	}
+	if number += distance; number < firstRealTime || number > lastRealTime {
+		return 0
+	}
+	return unix.Signal(number)
 }
 
 // Kill sends a signal. After SIGKILL it returns when the container has ended and its status is recorded.

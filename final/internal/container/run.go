@@ -32,6 +32,7 @@ type Attendance struct {
 	Tee     bool                    // what it writes goes to its log and to our stdout and stderr
 	Stdin   *os.File                // what it reads, or nil
 	Conn    *net.UnixConn           // somebody who is attached from the beginning, or nil
+	Size    *unix.Winsize           // of the container's terminal at first, or nil
 	Signals func() <-chan os.Signal // returns those to pass on, when they are caught
 	Started func()                  // is called when the command runs, or is nil
 }
@@ -176,6 +177,7 @@ func (c *Container) prepare(a Attendance, out *delivery) (*runtime.Spec, error) 
 	if err != nil {
 		return nil, err
 	}
+	spec.Size = a.Size
 	files := [3]*os.File{a.Stdin, nil, nil}
 	if a.Direct {
 		files[1], files[2] = os.Stdout, os.Stderr
