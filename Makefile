@@ -13,7 +13,7 @@ LINT_VERSION = v2.15.0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL = help
-.PHONY: help run image build test test-all test-vm test-negative test-crash bench forward diff lock lint ci clean go
+.PHONY: help run image build test test-all test-vm test-negative test-crash test-mutants bench forward diff lock lint ci clean go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ test-negative: ## show that each chapter's scripts fail on the chapter before
 
 test-crash: ## kill final's processes at 1,000 random times, and cut the power at 250
 	@MYDOCKER_CRASH_ROUNDS=$${MYDOCKER_CRASH_ROUNDS:-1000} scripts/test-all.sh -timeout 2h -run TestScripts/random ./final
+
+test-mutants: go ## show that a test notices when a protection is taken out
+	@scripts/test-mutants.sh
 
 bench: go ## time final against the container runtimes that are installed, for its READMEs
 	@scripts/image.sh .cache/busybox.tar
