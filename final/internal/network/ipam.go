@@ -202,6 +202,7 @@ func (n *Network) lease(e *Endpoint) error {
 		}
 	}
 	if err != nil {
+		err = errors.Join(err, n.unlinkEndpoint(e.ContainerID))
 		return fmt.Errorf("leasing an address on network %s (%s): %w", n.Name, n.Subnet, err)
 	}
 	return nil
