@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"unicode/utf8"
 )
 
 // parseEnv reads what was given to --env-file and -e, in this order: of two with the same name
@@ -43,9 +44,12 @@ func readEnvFile(name string) ([]string, error) {
 	var env []string
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 1<<20) // no program can be given a longer entry
-	for first := true; lines.Scan(); first = false {
+	for number := 1; lines.Scan(); number++ {
 		line := lines.Text()
-		if first {
+		if !utf8.ValidString(line) {
+			return nil, fmt.Errorf("env file %s contains invalid utf8 bytes at line %d: %v", name, number, lines.Bytes())
+		}
+		if number == 1 {
 			line = strings.TrimPrefix(line, byteOrderMark)
 		}
 		line = strings.TrimLeft(line, " \t")

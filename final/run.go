@@ -133,6 +133,9 @@ func catchSignals() <-chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
 		unix.SIGALRM, unix.SIGCONT, unix.SIGTSTP, unix.SIGWINCH)
+	for realTime := unix.Signal(35); realTime <= 64; realTime++ { // Go keeps 34 for itself
+		signal.Notify(signals, realTime)
+	}
 	return signals
 }
 

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,7 +75,7 @@ func ParseSignal(text string) (unix.Signal, error) {
 	if signal := unix.SignalNum("SIG" + name); signal != 0 {
 		return signal, nil
 	}
-	if signal := realTimeSignal(name); signal != 0 {
+	if signal := cmp.Or(signalAliases[name], realTimeSignal(name)); signal != 0 {
 		return signal, nil
 	}
 	var number int
@@ -83,6 +84,9 @@ func ParseSignal(text string) (unix.Signal, error) {
 	}
 	return 0, fmt.Errorf("invalid signal: %s", text)
 }
+
+// signalAliases are the further names of signals that signal(7) lists.
+var signalAliases = map[string]unix.Signal{"CLD": unix.SIGCLD, "IOT": unix.SIGIOT, "POLL": unix.SIGPOLL}
 
 // The real-time signals that C libraries leave to programs: they keep two below for themselves.
 const (
