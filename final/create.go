@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -313,8 +314,39 @@ func parseMounts(specs []string) ([]container.Mount, error) {
 	return mounts, nil
 }
 
-// parseMount reads [SRC:]DST[:OPTION,...]. A source that begins with a slash is a path of the host's,
-// any other the name of a volume; without one a volume is made for this container alone.
+// mountOptions are the options of -v, by kind: an option excludes the others of its kind.
+var mountOptions = map[string]string{
+	"ro": "access", "rw": "access", "nocopy": "copy",
+	"z": "label", "Z": "label", // for SELinux, which sets no labels here
+	"consistent": "consistency", "cached": "consistency", "delegated": "consistency", // for macOS
+	"private": "propagation", "rprivate": "propagation", "slave": "propagation", "rslave": "propagation",
+	"shared": "propagation", "rshared": "propagation",
+}
+
+// parseMountOptions parses the options of -v. A bind mount has no copy, and a volume no propagation.
+func parseMountOptions(m *container.Mount, options string) error {
+	kinds := map[string]bool{}
+	for _, option := range strings.Split(options, ",") {
+		kind, isKnown := mountOptions[option]
+		isForOther := kind == "copy" && m.Source != "" || kind == "propagation" && m.Source == ""
+		if !isKnown || kinds[kind] || isForOther {
+			return fmt.Errorf("invalid mode: %s", options)
+		}
+		kinds[kind] = true
+		switch {
+		case option == "ro":
+			m.ReadOnly = true
+		case kind == "copy":
+			m.NoCopy = true
+		case kind == "propagation":
+			m.Propagation = option
+		}
+	}
+	return nil
+}
+
+// parseMount parses [SRC:]DST[:OPTION,...]. A source that begins with a slash or a dot is a path on
+// the host, any other the name of a volume. Without a source the container gets a volume of its own.
 func parseMount(spec string) (container.Mount, error) {
 	sections := strings.Split(spec, ":")
 	if slices.Contains(sections, "") {
@@ -324,27 +356,20 @@ func parseMount(spec string) (container.Mount, error) {
 	if len(sections) > 3 {
 		return m, fmt.Errorf("invalid spec: %s: SRC:DST or SRC:DST:ro is wanted", spec)
 	}
-	if len(sections) == 3 {
-		for _, option := range strings.Split(sections[2], ",") {
-			switch option {
-			case "ro":
-				m.ReadOnly = true
-			case "nocopy":
-				m.NoCopy = true
-			case "rw", "z", "Z": // the last two are for SELinux, which sets no labels here
-			default:
-				return m, fmt.Errorf("invalid mode: %s", sections[2])
-			}
-		}
-	}
 	switch {
 	case len(sections) == 1:
 		sections = []string{"", spec}
 		m.Anonymous = true
 	case path.IsAbs(sections[0]):
 		m.Source = path.Clean(sections[0])
-	case strings.Contains(sections[0], "/"):
-		return m, fmt.Errorf("invalid spec: %s: the host's path must be absolute", spec)
+	case strings.HasPrefix(sections[0], "."):
+		source, err := filepath.Abs(sections[0])
+		if err != nil {
+			return m, fmt.Errorf("invalid spec: %s: %w", spec, err)
+		}
+		m.Source = source
+	case strings.ContainsAny(sections[0], "/~"):
+		return m, fmt.Errorf("invalid spec: %s: write a path on the host with / or ./ before it", spec)
 	default:
 		m.Name = sections[0]
 	}
@@ -354,6 +379,9 @@ func parseMount(spec string) (container.Mount, error) {
 	m.Target = path.Clean(sections[1])
 	if m.Target == "/" {
 		return m, fmt.Errorf("invalid spec: %s: destination can't be '/'", spec)
+	}
+	if len(sections) == 3 {
+		return m, parseMountOptions(&m, sections[2])
 	}
 	return m, nil
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"strconv"
+	"strings"
 	"text/template"
 
 	"github.com/urfave/cli/v3"
@@ -90,6 +92,7 @@ func describeContainer(c *container.Container) map[string]any {
 		"HostConfig": map[string]any{
 			"AutoRemove": c.Config.AutoRemove, "ReadonlyRootfs": c.Config.ReadOnly, "NetworkMode": c.Config.Network, "Init": c.Config.Init,
 			"Memory": c.Config.Limits.Memory, "NanoCpus": int64(c.Config.Limits.CPUs * 1e9), "CpusetCpus": c.Config.Limits.CPUSet, "PidsLimit": c.Config.Limits.PIDs,
+			"Binds": describeBinds(c),
 		},
 		"Mounts":          describeMounts(c),
 		"NetworkSettings": describeEndpoint(c),
@@ -107,9 +110,42 @@ func describeMounts(c *container.Container) []any {
 		if m.Name != "" {
 			kind = "volume"
 		}
-		mounts = append(mounts, map[string]any{"Type": kind, "Name": m.Name, "Source": m.Source, "Destination": m.Target, "RW": !m.ReadOnly})
+		propagation := ""
+		if kind == "bind" {
+			propagation = cmp.Or(m.Propagation, "rprivate")
+		}
+		mounts = append(mounts, map[string]any{
+			"Type": kind, "Name": m.Name, "Source": m.Source, "Destination": m.Target, "Driver": "local",
+			"Mode": mountMode(m), "RW": !m.ReadOnly, "Propagation": propagation,
+		})
 	}
 	return mounts
+}
+
+// mountMode returns the options of -v that make a difference.
+func mountMode(m container.Mount) string {
+	var options []string
+	if m.ReadOnly {
+		options = append(options, "ro")
+	}
+	if m.NoCopy {
+		options = append(options, "nocopy")
+	}
+	if m.Propagation != "" {
+		options = append(options, m.Propagation)
+	}
+	return strings.Join(options, ",")
+}
+
+// describeBinds returns what was given to -v, but for anonymous volumes.
+func describeBinds(c *container.Container) []string {
+	binds := []string{}
+	for _, m := range c.Config.Mounts {
+		if !m.Anonymous {
+			binds = append(binds, strings.TrimSuffix(cmp.Or(m.Name, m.Source)+":"+m.Target+":"+mountMode(m), ":"))
+		}
+	}
+	return binds
 }
 
 func describeEndpoint(c *container.Container) map[string]any {

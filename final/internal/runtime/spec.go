@@ -82,6 +82,10 @@ type Volume struct {
 	Source   string // absolute path on the host, where it exists
 	Target   string // absolute path in the container, made if it is missing
 	ReadOnly bool   // together with all that is mounted in it
+	// Propagation is of later mounts in it: slave shows the host's to the container, shared also the
+	// container's to the host, private neither. With an r before it, it says the same. See
+	// mount_namespaces(7).
+	Propagation string `json:",omitempty"`
 }
 
 // Tmpfs is a file system in memory, empty at first.

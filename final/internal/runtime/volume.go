@@ -5,6 +5,7 @@ package runtime
 import (
 	"fmt"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,8 +21,7 @@ func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 			return nil, fmt.Errorf("opening volume %s: %w", v.Source, err)
 		}
 		trees = append(trees, l.hand(tree))
-		// What the host or the container mounts in it later the other does not see.
-		attributes := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+		attributes := unix.MountAttr{Propagation: v.propagation()}
 		if v.ReadOnly {
 			attributes.Attr_set = unix.MOUNT_ATTR_RDONLY
 		}
@@ -30,6 +30,18 @@ func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 		}
 	}
 	return trees, nil
+}
+
+// propagation returns the flag of mount_setattr(2).
+func (v *Volume) propagation() uint64 {
+	switch strings.TrimPrefix(v.Propagation, "r") {
+	case "slave":
+		return unix.MS_SLAVE
+	case "shared":
+		return unix.MS_SHARED
+	default:
+		return unix.MS_PRIVATE
+	}
 }
 
 // mountVolumes attaches the volumes, when the container's root is the only one: whatever links
