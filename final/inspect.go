@@ -19,6 +19,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/container"
 	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/network"
 	"github.com/lixd/mydocker/final/internal/oci"
 )
 
@@ -77,22 +78,43 @@ func describeContainer(c *container.Container) map[string]any {
 	for _, port := range c.Config.Exposed {
 		exposed[port] = struct{}{}
 	}
+	volumes := map[string]struct{}{}
+	for _, m := range c.Config.Mounts {
+		if m.Anonymous {
+			volumes[m.Target] = struct{}{}
+		}
+	}
+	tmpfs := map[string]string{}
+	for _, t := range c.Config.Tmpfs {
+		tmpfs[t.Target] = t.Options
+	}
 	described := map[string]any{
 		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created, "Image": c.ImageID,
-		"Path": command[0], "Args": command[1:], "LogPath": c.LogPath(),
+		"RestartCount": 0, "Driver": "overlay2", "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
+		"ExecIDs": nil, "HostnamePath": c.HostFile("hostname"), "HostsPath": c.HostFile("hosts"), "ResolvConfPath": c.HostFile("resolv.conf"),
+		"GraphDriver": map[string]any{"Name": "overlay2", "Data": map[string]string{"UpperDir": c.Upper()}},
+		"Path":        command[0], "Args": command[1:], "LogPath": c.LogPath(),
 		"State": map[string]any{
 			"Status": state, "Running": c.IsRunning(), "Paused": state == container.Paused, "Dead": state == container.Dead,
-			"OOMKilled": c.OOM, "Pid": 0, "ExitCode": c.Status, "Error": c.Error, "StartedAt": c.Started, "FinishedAt": c.Finished,
+			"Restarting": false,
+			"OOMKilled":  c.OOM, "Pid": 0, "ExitCode": c.Status, "Error": c.Error, "StartedAt": c.Started, "FinishedAt": c.Finished,
 		},
 		"Config": map[string]any{
 			"Image": c.Image, "Env": c.Config.Env, "WorkingDir": c.Config.Dir, "User": c.Config.User, "Hostname": c.Config.Hostname,
 			"Tty": c.Config.Terminal, "OpenStdin": c.Config.Interactive, "Labels": c.Config.Labels, "StopSignal": c.Config.StopSignal,
 			"Entrypoint": entrypoint, "Cmd": command[len(entrypoint):], "ExposedPorts": exposed,
+			"Domainname": "", "AttachStdin": c.Config.Interactive, "AttachStdout": true, "AttachStderr": true, "StdinOnce": c.Config.Interactive,
+			"Volumes": volumes, "OnBuild": nil, "Healthcheck": nil, "StopTimeout": c.Config.StopTimeout,
 		},
 		"HostConfig": map[string]any{
 			"AutoRemove": c.Config.AutoRemove, "ReadonlyRootfs": c.Config.ReadOnly, "NetworkMode": c.Config.Network, "Init": c.Config.Init,
 			"Memory": c.Config.Limits.Memory, "NanoCpus": int64(c.Config.Limits.CPUs * 1e9), "CpusetCpus": c.Config.Limits.CPUSet, "PidsLimit": c.Config.Limits.PIDs,
-			"Binds": describeBinds(c),
+			"Binds": describeBinds(c), "PortBindings": describePorts(c.Config.Ports, nil), "Tmpfs": tmpfs, "PublishAllPorts": false,
+			"RestartPolicy": map[string]any{"Name": "no", "MaximumRetryCount": 0}, "Privileged": false, "ContainerIDFile": "",
+			"VolumeDriver": "", "VolumesFrom": nil, "CapAdd": nil, "CapDrop": nil, "Dns": []string{}, "DnsSearch": []string{}, "ExtraHosts": nil,
+			"GroupAdd": nil, "Links": nil, "SecurityOpt": nil, "IpcMode": "private", "PidMode": "", "UTSMode": "", "UsernsMode": "", "CgroupParent": "",
+			"ShmSize": 64 << 20, "CpuShares": 0, "CpuPeriod": 0, "CpuQuota": 0, "Devices": []string{}, "Ulimits": nil,
+			"LogConfig": map[string]any{"Type": "json-file", "Config": map[string]string{}}, "Runtime": "mydocker",
 		},
 		"Mounts":          describeMounts(c),
 		"NetworkSettings": describeEndpoint(c),
@@ -148,16 +170,51 @@ func describeBinds(c *container.Container) []string {
 	return binds
 }
 
-func describeEndpoint(c *container.Container) map[string]any {
-	ports, address := map[string][]map[string]string{}, ""
-	if e := c.Endpoint; e != nil && c.IsRunning() {
-		address = e.Address.String()
-		for _, p := range e.Ports {
-			key := p.Private()
-			ports[key] = append(ports[key], map[string]string{"HostIp": p.IP.String(), "HostPort": strconv.Itoa(int(p.Host))})
-		}
+// describePorts returns the ports in docker's form, by what the container serves, as in 80/tcp. The
+// ports that the image exposes are there, too, if they are not published.
+func describePorts(ports []network.Port, exposed []string) map[string][]map[string]string {
+	described := map[string][]map[string]string{}
+	for _, port := range exposed {
+		described[port] = nil
 	}
-	return map[string]any{"IPAddress": address, "Ports": ports, "Networks": map[string]any{c.Config.Network: map[string]string{"IPAddress": address}}}
+	for _, p := range ports {
+		host := ""
+		if p.Host != 0 {
+			host = strconv.Itoa(int(p.Host))
+		}
+		described[p.Private()] = append(described[p.Private()], map[string]string{"HostIp": p.IP.String(), "HostPort": host})
+	}
+	return described
+}
+
+// describeEndpoint describes the container's place on its network, which is empty while it does not run.
+func describeEndpoint(c *container.Container) map[string]any {
+	id, ports := "", map[string][]map[string]string{}
+	place := map[string]any{
+		"EndpointID": "", "IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "MacAddress": "",
+		"GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "IPv6Gateway": "",
+	}
+	n, err := networks().Find(c.Config.Network)
+	if err == nil {
+		id = n.ID
+	}
+	if e := c.Endpoint; e != nil && c.IsRunning() {
+		place["IPAddress"], place["MacAddress"] = e.Address.String(), e.HardwareAddr().String()
+		if err == nil {
+			place["Gateway"], place["IPPrefixLen"] = n.Gateway.String(), n.Subnet.Bits()
+		}
+		ports = describePorts(e.Ports, c.Config.Exposed)
+	}
+	settings := maps.Clone(place)
+	maps.Copy(settings, map[string]any{"Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": ports, "Networks": map[string]any{}})
+	if c.IsRunning() {
+		settings["SandboxKey"] = fmt.Sprintf("/proc/%d/ns/net", c.PID)
+	}
+	if !strings.HasPrefix(c.Config.Network, container.NetworkOf) {
+		maps.Copy(place, map[string]any{"NetworkID": id, "Aliases": nil, "Links": nil, "IPAMConfig": nil, "DriverOpts": nil})
+		settings["Networks"] = map[string]any{c.Config.Network: place}
+	}
+	return settings
 }
 
 // describeImage has the names of docker's.

@@ -88,15 +88,15 @@ func inspectNetworks(cmd *cli.Command, format string) error {
 }
 
 func describeNetwork(n *network.Network) any {
-	type endpoint struct{ Name, MacAddress, IPv4Address string }
+	type endpoint struct{ Name, EndpointID, MacAddress, IPv4Address, IPv6Address string }
 	on := map[string]endpoint{}
 	for _, e := range n.Endpoints() {
-		on[e.ContainerID] = endpoint{e.Name, e.HardwareAddr().String(), fmt.Sprintf("%s/%d", e.Address, n.Subnet.Bits())}
+		on[e.ContainerID] = endpoint{Name: e.Name, MacAddress: e.HardwareAddr().String(), IPv4Address: fmt.Sprintf("%s/%d", e.Address, n.Subnet.Bits())}
 	}
 	return map[string]any{
 		"Name": n.Name, "Id": n.ID, "Created": n.Created, "Scope": scope, "Driver": n.Driver, "Interface": n.Interface(),
-		"IPAM":     map[string]any{"Config": []map[string]string{{"Subnet": n.Subnet.String(), "Gateway": n.Gateway.String()}}},
-		"Internal": false, "Options": map[string]string{}, "Labels": map[string]string{},
+		"IPAM":     map[string]any{"Driver": "default", "Options": map[string]string{}, "Config": []map[string]string{{"Subnet": n.Subnet.String(), "Gateway": n.Gateway.String()}}},
+		"Internal": false, "EnableIPv6": false, "Attachable": false, "Ingress": false, "ConfigOnly": false, "Options": map[string]string{}, "Labels": map[string]string{},
 		"Containers": on,
 	}
 }

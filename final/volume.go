@@ -137,5 +137,8 @@ func pruneVolumes(force bool) error {
 }
 
 func describeVolume(v *container.Volume) any {
-	return map[string]any{"Name": v.Name, "CreatedAt": v.Created, "Driver": "local", "Mountpoint": v.Mountpoint, "Scope": "local"}
+	return map[string]any{
+		"Name": v.Name, "CreatedAt": v.Created, "Driver": "local", "Mountpoint": v.Mountpoint, "Scope": "local",
+		"Labels": map[string]string{}, "Options": map[string]string{},
+	}
 }

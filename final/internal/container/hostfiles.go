@@ -54,16 +54,16 @@ func (c *Container) writeHostFiles() error {
 		delete(files, "hosts") // the network writes it
 	}
 	for name, content := range files {
-		if err := os.WriteFile(c.hostFile(name), []byte(content), 0o644); err != nil {
+		if err := os.WriteFile(c.HostFile(name), []byte(content), 0o644); err != nil {
 			return fmt.Errorf("writing the container's %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// hostFile is where one of them is on the host. The container may write to it, so it is on the disk,
+// HostFile returns the path on the host of one of the files hosts, hostname and resolv.conf. The container may write to it, so it is on the disk,
 // and not in the runtime directory, which is in memory.
-func (c *Container) hostFile(name string) string {
+func (c *Container) HostFile(name string) string {
 	if name == "hosts" && c.hasEndpoint() {
 		return c.store.Networks.HostsFile(c.Config.Network, c.ID)
 	}
@@ -85,7 +85,7 @@ func (c *Container) showHostFiles(owner *Container, spec *runtime.Spec) {
 	var shown []runtime.Volume
 	for _, name := range hostFiles {
 		if target := "/etc/" + name; !isCovered(target, spec.Volumes) {
-			shown = append(shown, runtime.Volume{Source: owner.hostFile(name), Target: target, ReadOnly: c.Config.ReadOnly})
+			shown = append(shown, runtime.Volume{Source: owner.HostFile(name), Target: target, ReadOnly: c.Config.ReadOnly})
 		}
 	}
 	spec.Volumes = append(shown, spec.Volumes...)
