@@ -64,6 +64,9 @@ func newExecCommand() *cli.Command {
 // It gets our signals.
 func (o *execOptions) execute(c *container.Container, args []string, signals <-chan os.Signal) error {
 	user, home, err := c.FindUser(cmp.Or(o.user, c.Config.User))
+	if err != nil && c.IsRunning() {
+		return exitError{status: containerruntime.StatusNotExecutable, err: err}
+	}
 	if err != nil {
 		return err
 	}
@@ -113,13 +116,17 @@ func (o *execOptions) relay(command *containerruntime.Command) (*shim.Relay, err
 	return relay, nil
 }
 
-// execError has an error of the command exit as that of run does, and all others with 1.
+// execError gives an error of the command the exit status that docker gives it: 127 for a command
+// that is not found, and 126 for all else that happens in the container. All others exit with 1.
 func execError(err error) error {
 	var started *containerruntime.Error
-	if errors.As(err, &started) && started.Status != containerruntime.StatusFailed {
-		return exitError{status: started.Status, err: err}
+	if errors.Is(err, containerruntime.ErrNotRunning) || !errors.As(err, &started) {
+		return err
 	}
-	return err
+	if started.Status == containerruntime.StatusFailed {
+		return exitError{status: containerruntime.StatusNotExecutable, err: err}
+	}
+	return exitError{status: started.Status, err: err}
 }
 
 // execAttached is our end of a command's terminal.
