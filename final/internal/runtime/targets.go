@@ -66,8 +66,8 @@ func haveLinks(layers []string, targets []*string) bool {
 	return false
 }
 
-// resolve follows the links on the way to a path, of which the end may be missing. It does not
-// look into what will be mounted: links in there are the player's to follow.
+// resolve follows the links on the way to a path, of which the end may be missing. A way into
+// what will be mounted is left to the player, which follows it when that is mounted.
 func resolve(root *os.Root, target string, mounted []string) (string, error) {
 	const mostLinks = 40 // as the kernel has it: see path_resolution(7)
 	resolved, rest := "/", strings.Split(target, "/")
@@ -87,9 +87,8 @@ func resolve(root *os.Root, target string, mounted []string) (string, error) {
 		}
 		rest = append(strings.Split(link, "/"), rest...)
 	}
-	if len(rest) == 0 {
-		return resolved, nil
+	if len(rest) > 0 {
+		return target, nil
 	}
-	// Not path.Join: ".." behind a link in there is not where the link is.
-	return strings.TrimSuffix(resolved, "/") + "/" + strings.Join(rest, "/"), nil
+	return resolved, nil
 }
