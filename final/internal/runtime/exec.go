@@ -155,7 +155,7 @@ func (l *launch) joinNamespaces(pidfd int) {
 func (l *launch) goOnInside() {
 	const doing = "joining the container's PID namespace"
 	l.call(doing, unix.SYS_CLONE, unix.CLONE_PARENT|int(unix.SIGCHLD), 0, 0, 0, 0).
-		explain(unix.EAGAIN, "the container may have no more processes: see --pids-limit").
+		explain(unix.EAGAIN, noMoreProcesses).
 		explain(unix.ENOMEM, "the container is ending, or out of memory")
 	l.call(doing, opNumber(opLeave))
 }
