@@ -412,6 +412,9 @@ func (c *crasher) clear(v victim) error {
 			}
 		}
 	}
+	if err := removeNameless(); err != nil {
+		return err
+	}
 	_ = os.Remove("out.tar") // it need not be there
 	if c.disk != "" {
 		// The record of a container with --rm was in memory. Its anonymous volumes are not.
@@ -425,6 +428,22 @@ func (c *crasher) clear(v victim) error {
 		}
 		return nil
 	})
+}
+
+// removeNameless removes the images that an rmi left which had come no further than their names.
+func removeNameless() error {
+	output, err := mydocker("images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(output) {
+		if id, isNameless := strings.CutPrefix(strings.TrimSpace(line), "<none> "); isNameless {
+			if err := mydockers("rmi " + id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // age makes containers that are being made look abandoned: others wait a minute before they believe it.
@@ -444,7 +463,7 @@ var kept = regexp.MustCompile("/scratch/.$|/swept$")
 var processID = regexp.MustCompile(`^process \d+`)
 
 // changes matches what is different after a reboot.
-var changes = regexp.MustCompile(`/leases/|\b10\.83\.`)
+var changes = regexp.MustCompile(`/(leases|endpoints|hosts\.d)/|\b10\.83\.`)
 
 // describe describes all that containers, images, networks and volumes may leave behind.
 func (c *crasher) describe() []string {
