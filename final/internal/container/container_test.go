@@ -223,8 +223,10 @@ func TestDamagedRecords(t *testing.T) {
 }
 
 func TestParseSignal(t *testing.T) {
-	for text, want := range map[string]unix.Signal{"": unix.SIGTERM, "HUP": unix.SIGHUP, "SIGUSR1": unix.SIGUSR1, "kill": unix.SIGKILL, "15": unix.SIGTERM, "CLD": unix.SIGCHLD, "SIGIOT": unix.SIGABRT, "poll": unix.SIGIO,
-		"RTMIN": 34, "SIGRTMIN+3": 37, "rtmax-1": 63, "SIGRTMAX": 64, "64": 64} {
+	for text, want := range map[string]unix.Signal{
+		"": unix.SIGTERM, "HUP": unix.SIGHUP, "SIGUSR1": unix.SIGUSR1, "kill": unix.SIGKILL, "15": unix.SIGTERM, "CLD": unix.SIGCHLD, "SIGIOT": unix.SIGABRT, "poll": unix.SIGIO,
+		"RTMIN": 34, "SIGRTMIN+3": 37, "rtmax-1": 63, "SIGRTMAX": 64, "64": 64,
+	} {
 		got, err := ParseSignal(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, want, got, text)

@@ -189,14 +189,14 @@ func generationMark(generation uint32) string { return fmt.Sprintf("%s%d\n", boo
 // sets all of ours, or if they were set before. With another's change in between, the next one to
 // need the rules looks at them again. The caller holds the lock.
 func (s *Store) changeFirewall(all bool, change func() error) error {
-	before, err := generation()
+	before, beforeErr := generation()
 	all = all || s.haveFirewall()
 	if err := change(); err != nil || !all {
 		return err
 	}
 	after, afterErr := generation()
-	if err != nil || afterErr != nil || after != before+1 {
-		return nil
+	if beforeErr != nil || afterErr != nil || after != before+1 {
+		return nil //nolint:nilerr // without the numbers the next one to need the rules looks at them, too
 	}
 	return os.WriteFile(s.generationFile(), []byte(generationMark(after)), 0o600)
 }

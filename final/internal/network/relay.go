@@ -3,6 +3,7 @@
 package network
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -65,8 +66,8 @@ func copyAndClose(to, from *net.TCPConn) {
 }
 
 func isTemporary(err error) bool {
-	netErr, ok := err.(net.Error)
-	return ok && netErr.Temporary() //nolint:staticcheck // accept(2) is what it is still good for
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Temporary() //nolint:staticcheck // accept(2) is what it is still good for
 }
 
 // idle is how long an answer may take to a client of UDP: docker's time.
