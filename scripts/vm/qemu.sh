@@ -106,7 +106,7 @@ echo "vm: Linux $(uname -r), cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controll
 export MYDOCKER_TEST_STRICT=1
 cd /mydocker/$package
 start=$(cut -d. -f1 /proc/uptime)
-if ./tests -test.v -test.timeout 20m; then
+if ./tests -test.v -test.timeout 40m; then
 	verdict=ok
 else
 	verdict=FAIL
@@ -128,7 +128,7 @@ run_tests() {
 	mkdir -p "$dir/root/mydocker/$1"
 	CGO_ENABLED=0 go test -c -o "$dir/root/mydocker/$1/tests" "./$1"
 	archive "$dir/root" | cat "$work/initramfs" - >"$dir/initramfs"
-	timeout 1800 "${qemu[@]}" -accel tcg,thread=multi -smp 2 -m 2G -nodefaults -no-reboot \
+	timeout 2700 "${qemu[@]}" -accel tcg,thread=multi -smp 2 -m 2G -nodefaults -no-reboot \
 		-display none -serial stdio -kernel "$KERNEL" -initrd "$dir/initramfs" \
 		-append "console=$console quiet panic=-1 tsc=reliable package=$1" </dev/null >"$dir/console"
 }
