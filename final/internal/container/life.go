@@ -225,7 +225,7 @@ func (c *Container) Pause() error {
 		return err
 	}
 	if err := group.Freeze(); err != nil {
-		return errors.Join(err, group.Thaw())
+		return c.unlessEnded(errors.Join(err, group.Thaw()))
 	}
 	fault.Point("pause-frozen")
 	return nil
@@ -240,14 +240,25 @@ func (c *Container) Unpause() error {
 	if err != nil {
 		return err
 	}
-	return group.Thaw()
+	return c.unlessEnded(group.Thaw())
 }
 
 func (c *Container) runningGroup() (cgroup.Group, error) {
 	if !c.IsRunning() {
-		return nil, fmt.Errorf("container %s is not running", c.ID)
+		return nil, c.notRunning()
 	}
 	return cgroup.Find(c.ID)
+}
+
+func (c *Container) notRunning() error { return fmt.Errorf("container %s is not running", c.ID) }
+
+// unlessEnded returns err, or if the container has ended meanwhile, that it does not run: its
+// group may have gone with it.
+func (c *Container) unlessEnded(err error) error {
+	if err != nil && !c.isAlive() {
+		return c.notRunning()
+	}
+	return err
 }
 
 // Processes returns the IDs on the host of all that runs in the container.
@@ -256,7 +267,8 @@ func (c *Container) Processes() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return group.Processes()
+	members, err := group.Processes()
+	return members, c.unlessEnded(err)
 }
 
 // Exec runs a command in the container, as runtime.Exec does, in its cgroup.
@@ -270,16 +282,16 @@ func (c *Container) Exec(command *runtime.Command) (*runtime.Process, error) {
 	}
 	handles, err := group.Open()
 	if err != nil {
-		return nil, err
+		return nil, c.unlessEnded(err)
 	}
 	defer handles.Close()
 	command.Cgroup = runtime.Cgroup(handles)
 	process, err := runtime.Exec(c.Target(), command)
 	fault.Point("exec-started")
 	if errors.Is(err, runtime.ErrNotRunning) {
-		return nil, fmt.Errorf("container %s is not running", c.ID)
+		return nil, c.notRunning()
 	}
-	return process, err
+	return process, c.unlessEnded(err)
 }
 
 // Remove removes the container, and with volumes those that were made for it alone. By force one
