@@ -268,3 +268,12 @@ func cmdEnd(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s has ended with status %d, not %d, and printed\n%s", args[0], got, want, p.output.String())
 	}
 }
+
+// hold takes the lock on a file, says so, and keeps it until it is killed.
+func hold() {
+	file, err := os.Open(os.Args[1])
+	fatal(err)
+	fatal(unix.Flock(int(file.Fd()), unix.LOCK_EX))
+	fmt.Println("held")
+	time.Sleep(time.Hour)
+}

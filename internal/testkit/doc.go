@@ -22,6 +22,7 @@
 //	ask [-wait TIME] PROTOCOL IP:PORT   print what comes from there
 //	advertise                      pretend to the neighbours of eth0 to be an IPv6 router
 //	crash [power]                  kill mydocker, or cut the power, at random times in the middle of every command
+//	hold FILE                      hold the lock on a file, say "held", and wait to be killed
 //	speed [IP:PORT]                measure the way to another speed: MB a second, and microseconds there and back
 //
 // and the conditions [cgroup1], [cgroup2], [gnutar] where /bin/tar is GNU's, [keeps] from

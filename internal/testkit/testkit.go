@@ -27,6 +27,7 @@ func Main(m *testing.M, main func()) {
 		"serve":     serve,
 		"ask":       ask,
 		"advertise": advertise,
+		"hold":      hold,
 		"speed":     speed,
 		"crash":     crash,
 	}
