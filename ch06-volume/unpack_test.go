@@ -201,13 +201,22 @@ func patch(archive []byte, name string, fields map[int]string) {
 	copy(header[sumAt:], fmt.Sprintf("%06o\x00", sum))
 }
 
+// ownAttribute returns an attribute that any file system takes. Of the user's own, tmpfs takes none
+// before Linux 6.6.
+func ownAttribute() string {
+	if os.Geteuid() == 0 {
+		return "trusted.mydocker"
+	}
+	return "user.mydocker"
+}
+
 // TestUnpackXattrsOfOthers unpacks attributes that the file or the file system does not take.
 func TestUnpackXattrsOfOthers(t *testing.T) {
 	attributes := map[string]string{
 		"com.apple.provenance":   "a",
 		"com.apple.ResourceFork": strings.Repeat("a", 70<<10),
 		strings.Repeat("a", 300): "a",
-		"user.mine":              "a",
+		ownAttribute():           "a",
 	}
 	records := map[string]string{}
 	for key, value := range attributes {
@@ -219,7 +228,7 @@ func TestUnpackXattrsOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, unpack(context.Background(), bytes.NewReader(tarOf(t, link, other)), dir))
 	value := make([]byte, 16)
-	n, err := unix.Getxattr(filepath.Join(dir, "file"), "user.mine", value)
+	n, err := unix.Getxattr(filepath.Join(dir, "file"), ownAttribute(), value)
 	require.NoError(t, err)
 	assert.Equal(t, "a", string(value[:n]), "the others stay")
 }
@@ -235,10 +244,7 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func TestUnpackKeepsAttributes(t *testing.T) {
-	attribute := "user.mydocker"
-	if os.Geteuid() == 0 {
-		attribute = "trusted.mydocker" // which tmpfs has in older kernels too
-	}
+	attribute := ownAttribute()
 	then := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
 	archive := tarOf(t,
 		tar.Header{Typeflag: tar.TypeDir, Name: "dir", Mode: 0o1750, ModTime: then},
