@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,15 +19,29 @@ import (
 // Step 2: addresses and routes. The bridge has the gateway's address, so the host is on the
 // network too. A container leases another one for as long as it runs.
 
-// pool is what subnets are taken from for networks that come without: 256 of them.
-var pool = netip.MustParsePrefix("10.83.0.0/16")
+// pools are what subnets are taken from for networks that come without one.
+var pools = []netip.Prefix{
+	netip.MustParsePrefix("10.83.0.0/16"),
+	netip.MustParsePrefix("10.84.0.0/14"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+}
 
-const poolBits = 24
+// subnetSizes returns the sizes that a network's subnet may have, in bits, the best first. The
+// default network has room for more containers than a bridge has ports, if the host has such a
+// range left.
+func subnetSizes(name string) []int {
+	if name == defaultNetwork {
+		return []int{16, 20, 24}
+	}
+	return []int{24}
+}
 
-// chooseSubnet returns the subnet and the gateway for a new network, as far as they are given.
-func chooseSubnet(subnet, gateway string) (chosen netip.Prefix, _ netip.Addr, err error) {
+// chooseSubnet returns the subnet and the gateway for a new network. Those that are not given are
+// chosen.
+func chooseSubnet(name, subnet, gateway string) (chosen netip.Prefix, _ netip.Addr, err error) {
 	if subnet == "" {
-		chosen, err = freeSubnet()
+		chosen, err = freeSubnet(subnetSizes(name))
 	} else {
 		chosen, err = parseSubnet(subnet)
 	}
@@ -62,24 +77,30 @@ func parseSubnet(text string) (netip.Prefix, error) {
 	return subnet, nil
 }
 
-// freeSubnet returns the first part of the pool that nobody uses.
-func freeSubnet() (netip.Prefix, error) {
+// freeSubnet returns the first part of the pools that is free, of the best size that is left.
+func freeSubnet(sizes []int) (netip.Prefix, error) {
 	taken, err := (&network{}).takenByOthers()
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	for addr := pool.Addr(); pool.Contains(addr); {
-		subnet := netip.PrefixFrom(addr, poolBits)
-		if findOverlap(subnet, taken) == nil {
-			return subnet, nil
+	for _, bits := range sizes {
+		for _, pool := range pools {
+			for subnet := netip.PrefixFrom(pool.Addr(), bits); pool.Contains(subnet.Addr()); subnet = behind(subnet) {
+				if findOverlap(subnet, taken) == nil {
+					return subnet, nil
+				}
+			}
 		}
-		bytes := addr.As4()
-		if bytes[2]++; bytes[2] == 0 {
-			break
-		}
-		addr = netip.AddrFrom4(bytes)
 	}
-	return netip.Prefix{}, fmt.Errorf("no subnet is free in %s: give one with --subnet", pool)
+	return netip.Prefix{}, fmt.Errorf("no subnet is free in %v (make a network of other addresses: mydocker network create --subnet SUBNET NAME)", pools)
+}
+
+// behind returns the subnet of the same size that comes next.
+func behind(subnet netip.Prefix) netip.Prefix {
+	bytes := subnet.Addr().As4()
+	next := binary.BigEndian.Uint32(bytes[:]) + 1<<(32-subnet.Bits())
+	binary.BigEndian.PutUint32(bytes[:], next)
+	return netip.PrefixFrom(netip.AddrFrom4(bytes), subnet.Bits())
 }
 
 // checkSubnet refuses the addresses of another network, and those that the host has a route

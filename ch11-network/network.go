@@ -127,7 +127,7 @@ func newNetwork(name, subnet, gateway string) (_ *network, err error) {
 		return nil, fmt.Errorf("network with name %s already exists", name)
 	}
 	n := &network{ID: newID(), Name: name, Driver: "bridge", Created: time.Now()}
-	if n.Subnet, n.Gateway, err = chooseSubnet(subnet, gateway); err != nil {
+	if n.Subnet, n.Gateway, err = chooseSubnet(name, subnet, gateway); err != nil {
 		return nil, err
 	}
 	if err := n.checkSubnet(); err != nil {

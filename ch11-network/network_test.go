@@ -126,7 +126,7 @@ func TestGateways(t *testing.T) {
 		"": true, "10.1.2.5": true, "10.1.2.254": true,
 		"10.1.2.0": false, "10.1.2.255": false, "10.1.3.1": false, "x": false, "::1": false,
 	} {
-		_, addr, err := chooseSubnet("10.1.2.0/24", gateway)
+		_, addr, err := chooseSubnet("mine", "10.1.2.0/24", gateway)
 		assert.Equal(t, good, err == nil, "%s: %v", gateway, err)
 		if gateway == "" {
 			assert.Equal(t, "10.1.2.1", addr.String())

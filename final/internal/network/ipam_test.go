@@ -72,6 +72,15 @@ func TestLeasesOfALargeNetwork(t *testing.T) {
 	assert.Equal(t, "10.1.1.0", e.Address.String(), "an address like any other")
 }
 
+func TestTheDefaultNetworkHasRoomForAFullBridge(t *testing.T) {
+	s := Open(t.TempDir())
+	chosen, _, err := s.chooseSubnet(Default, "", "")
+	require.NoError(t, err)
+	assert.LessOrEqual(t, chosen.Bits(), 16)
+	assert.Equal(t, "10.84.0.0/16", behind(netip.MustParsePrefix("10.83.0.0/16")).String())
+	assert.Equal(t, "10.84.0.0/24", behind(netip.MustParsePrefix("10.83.255.0/24")).String())
+}
+
 func TestAnAddressIsLeasedOnce(t *testing.T) {
 	n := testNetwork(t, "10.1.2.0/24")
 	var wait sync.WaitGroup

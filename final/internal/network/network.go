@@ -96,7 +96,7 @@ func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error)
 		return nil, err
 	}
 	n := &Network{Version: version, ID: id, Name: name, Driver: "bridge", Created: time.Now(), store: s}
-	if n.Subnet, n.Gateway, err = s.chooseSubnet(subnet, gateway); err != nil {
+	if n.Subnet, n.Gateway, err = s.chooseSubnet(name, subnet, gateway); err != nil {
 		return nil, err
 	}
 	if err := n.checkSubnet(); err != nil {
