@@ -9,7 +9,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"os/signal"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,9 +93,7 @@ func bringUpLoopback() error {
 
 // become replaces this program by the command, and returns only if that fails.
 func become(command []string) error {
-	// A signal that our caller ignores, as nohup does SIGHUP, stays ignored through fork and exec.
-	// Exec resets only those that are caught, so we catch them all. See signal(7).
-	signal.Notify(make(chan os.Signal, 1))
+	resetSignals()
 	path, err := exec.LookPath(command[0])
 	if err == nil {
 		err = explainExec(path, unix.Exec(path, command, os.Environ()))
@@ -105,4 +103,14 @@ func become(command []string) error {
 		status = statusNotFound
 	}
 	return exitError{status: status, err: fmt.Errorf("running %q: %w", command[0], err)}
+}
+
+// resetSignals gives each signal its default action. One that our caller ignores, as nohup does
+// SIGHUP, would stay ignored through fork and exec. See sigaction(2).
+func resetSignals() {
+	var action [4]uint64 // all zero: SIG_DFL, no flags, no signals blocked
+	for signal := range uintptr(64) {
+		// SIGKILL and SIGSTOP are refused, and have the default action anyway.
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, signal+1, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	}
 }
