@@ -26,14 +26,12 @@ func runInit() error {
 	if os.Getpid() != 1 {
 		return errors.New("init is not for people: it runs inside of a container that mydocker makes")
 	}
-	if err := closeOnExec(); err != nil {
-		return err
-	}
 	return answer(os.NewFile(pipeFD, "pipe"), becomeContainer)
 }
 
 // closeOnExec keeps all descriptors but stdin, stdout and stderr from the next program, also
-// those that our own caller left open.
+// those that our own caller left open. main calls it first, so that init does not even inherit
+// them: an image may hold links to /proc/self/fd.
 func closeOnExec() error {
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("marking all descriptors close-on-exec: %w", err)

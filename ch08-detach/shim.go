@@ -32,10 +32,6 @@ func startShim() error {
 	if err != nil {
 		return fmt.Errorf("starting the shim: %w", err)
 	}
-	// What our caller left open must not stay open for as long as the container runs.
-	if err := closeOnExec(); err != nil {
-		return err
-	}
 	ours, theirs, err := newPipe()
 	if err != nil {
 		return fmt.Errorf("making the pipe to the shim: %w", err)
@@ -66,7 +62,6 @@ func startShim() error {
 // runShim is what a shim does: it runs the container, and reports when the command runs, or
 // why it does not. After that nobody listens to it any more: what is to be known is recorded.
 func runShim(opts runOptions) error {
-	unix.CloseOnExec(pipeFD)
 	pipe := os.NewFile(pipeFD, "pipe")
 	reported := false
 	err := runContainer(opts, func(id string) error {

@@ -27,6 +27,9 @@ func init() {
 
 func main() {
 	unix.Umask(0o022) // our caller's would change the modes of what a container makes, or sees
+	if err := closeOnExec(); err != nil {
+		os.Exit(report(err))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		os.Exit(report(runInit()))
 	}
