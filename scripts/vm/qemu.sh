@@ -106,7 +106,8 @@ echo "vm: Linux $(uname -r), cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controll
 export MYDOCKER_TEST_STRICT=1
 cd /mydocker/$package
 start=$(cut -d. -f1 /proc/uptime)
-if ./tests -test.v -test.timeout 40m; then
+# What is on disk, and how it may be damaged, is the same with any kernel, and takes long here.
+if ./tests -test.v -test.timeout 40m -test.skip 'TestScripts/(damage.*|ps-many|crash-stores)$'; then
 	verdict=ok
 else
 	verdict=FAIL
