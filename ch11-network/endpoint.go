@@ -86,7 +86,7 @@ func (c *container) joinNetwork(init *exec.Cmd, config *initConfig) (err error) 
 	return c.showHostFiles(config)
 }
 
-// takeAddress leases an address on the network, and introduces the container to the others.
+// takeAddress leases an address on the network, and tells the others the container's name.
 func (c *container) takeAddress() error {
 	lock, err := lockNetworks()
 	if err != nil {
@@ -102,7 +102,7 @@ func (c *container) takeAddress() error {
 		return err
 	}
 	// Whoever clears up behind us should know of the address, and of the ports.
-	return errors.Join(c.save(), c.writeHosts(), c.introduce())
+	return errors.Join(c.save(), e.network.writeHosts(""))
 }
 
 // leaveNetwork gives back what joinNetwork has taken. Also of a killed mydocker's container:
@@ -132,7 +132,7 @@ func (c *container) leaveNetwork() error {
 
 // giveBackAddress undoes takeAddress. The caller holds the lock.
 func (c *container) giveBackAddress(n *network) error {
-	if err := c.takeLeaveOf(n); err != nil {
+	if err := n.writeHosts(c.ID); err != nil {
 		return err
 	}
 	return n.release(c.Endpoint.Address)

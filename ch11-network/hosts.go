@@ -3,11 +3,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // The files by which programs turn names into addresses. They are in the container's directory,
@@ -22,74 +28,64 @@ func (c *container) hostsLine() string {
 
 func hostsFile(id string) string { return filepath.Join(containersDir(), id, "hosts") }
 
-// hostsFile has the lines of the containers on the network.
-func (n *network) hostsFile() string { return filepath.Join(n.dir(), "hosts") }
-
-// writeHosts makes the container's file. The caller holds the lock on the networks.
-func (c *container) writeHosts() error {
-	others, _ := os.ReadFile(c.Endpoint.network.hostsFile()) // not there before there are any
-	content := localHosts + string(others) + c.hostsLine()
-	if err := os.WriteFile(hostsFile(c.ID), []byte(content), 0o644); err != nil {
-		return fmt.Errorf("writing the container's hosts: %w", err)
-	}
-	return nil
-}
-
-// allHosts returns the files that have these lines: of the network and of all containers on it.
-func (n *network) allHosts() []string {
-	files := []string{n.hostsFile()}
-	for _, id := range n.leased() {
-		files = append(files, hostsFile(id))
-	}
-	return files
-}
-
-// introduce tells the others on the network the container's name. They see it at once: the files
-// stay what they are, as what is mounted is the file and not its name.
-func (c *container) introduce() error {
-	for _, name := range c.Endpoint.network.allHosts() {
-		if name == hostsFile(c.ID) {
+// writeHosts writes the files hosts of all containers on the network but one that leaves. What is
+// in them comes from the leases and the records, and never from the files: containers may write to
+// those. The caller holds the lock on the networks.
+func (n *network) writeHosts(leaving string) error {
+	leased := n.leased()
+	var containers []*container
+	for _, addr := range slices.SortedFunc(maps.Keys(leased), netip.Addr.Compare) {
+		c, err := readContainer(leased[addr])
+		if err != nil || c.ID == leaving {
 			continue
 		}
-		file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if os.IsNotExist(err) {
-			continue // its container is gone
+		c.Endpoint.Address = addr
+		containers = append(containers, c)
+	}
+	var errs []error
+	for _, c := range containers {
+		// A container's own line comes first and never moves, so it is there at any moment.
+		var content strings.Builder
+		content.WriteString(localHosts + c.hostsLine())
+		for _, other := range containers {
+			if other != c {
+				content.WriteString(other.hostsLine())
+			}
 		}
-		if err == nil {
-			_, err = file.WriteString(c.hostsLine())
-			file.Close()
-		}
-		if err != nil {
-			return fmt.Errorf("telling others the container's name: %w", err)
-		}
+		errs = append(errs, writeHostsFile(hostsFile(c.ID), content.String()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("writing the containers' hosts: %w", err)
 	}
 	return nil
 }
 
-// takeLeaveOf has the others forget the name.
-func (c *container) takeLeaveOf(n *network) error {
-	for _, name := range n.allHosts() {
-		content, err := os.ReadFile(name)
-		without := withoutAddress(string(content), c.Endpoint.Address)
-		if err != nil || without == string(content) {
-			continue // nobody has told it
-		}
-		if err := os.WriteFile(name, []byte(without), 0o644); err != nil {
-			return fmt.Errorf("taking back the container's name: %w", err)
-		}
-	}
-	return nil
-}
+// ourTime is the time at which a file was changed that its container has not written to.
+var ourTime = []unix.Timeval{{Sec: 1e9}, {Sec: 1e9}}
 
-// withoutAddress leaves out the lines of an address.
-func withoutAddress(hosts string, addr netip.Addr) string {
-	var kept strings.Builder
-	for line := range strings.Lines(hosts) {
-		if !strings.HasPrefix(line, addr.String()+"\t") {
-			kept.WriteString(line)
-		}
+// writeHostsFile writes a container's file in place, as what is mounted is the file and not its
+// name. One that the container has written to is left to it.
+func writeHostsFile(name, content string) error {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	isNew := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		file, err = os.OpenFile(name, os.O_WRONLY, 0)
 	}
-	return kept.String()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil || !isNew && info.ModTime().Unix() != ourTime[1].Sec {
+		return err
+	}
+	if _, err := file.WriteAt([]byte(content), 0); err != nil {
+		return err
+	}
+	if err := file.Truncate(int64(len(content))); err != nil {
+		return err
+	}
+	return unix.Futimes(int(file.Fd()), ourTime)
 }
 
 // showHostFiles writes the other files, and shows all of them to the container, unless the user

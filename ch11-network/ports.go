@@ -158,7 +158,7 @@ func (c *container) publish() error {
 	}
 	if err := runNFT(e.elements("add")); err != nil {
 		// The ports are ours, so what is in the way is a dead container's.
-		if err := errors.Join(reclaimAll(), runNFT(e.elements("add"))); err != nil {
+		if err := errors.Join(reclaimAll(), e.replaceElements()); err != nil {
 			return err
 		}
 	}
@@ -185,13 +185,32 @@ func (c *container) unpublish() (err error) {
 func (e *endpoint) elements(verb string) string {
 	var script strings.Builder
 	for _, p := range e.Ports {
-		key, name := "", "ports"
-		if !p.IP.IsUnspecified() {
-			key, name = p.IP.String()+" . ", "addresses"
-		}
-		fmt.Fprintf(&script, "%s element inet mydocker %s { %s%s . %d : %s . %d }\n", verb, name, key, p.Protocol, p.Host, e.Address, p.Container)
+		fmt.Fprintf(&script, "%s element inet mydocker %s : %s . %d }\n", verb, p.key(), e.Address, p.Container)
 	}
 	return script.String()
+}
+
+// key returns the map that the port is in, and the key there.
+func (p port) key() string {
+	if p.IP.IsUnspecified() {
+		return fmt.Sprintf("ports { %s . %d", p.Protocol, p.Host)
+	}
+	return fmt.Sprintf("addresses { %s . %s . %d", p.IP, p.Protocol, p.Host)
+}
+
+// replaceElements adds the ports one by one, each in the place of an element whose container
+// nothing is known of any more.
+func (e *endpoint) replaceElements() error {
+	for _, p := range e.Ports {
+		one := endpoint{Address: e.Address, Ports: []port{p}}
+		if runNFT(one.elements("add")) == nil {
+			continue
+		}
+		if err := runNFT("delete element inet mydocker " + p.key() + " }\n" + one.elements("add")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forgetFlows has the kernel look again where packets of UDP go. It remembers that for half a
