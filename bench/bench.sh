@@ -47,9 +47,10 @@ export -f sandbox
 clean() {
 	local group
 	shopt -s nullglob
-	for group in /sys/fs/cgroup/{,*/}mydocker/*/; do
+	for group in /sys/fs/cgroup/{,*/}mydocker-?????/*/; do
 		if [ -d "$state/mydocker/containers/$(basename "$group")" ]; then
 			rmdir "$group"
+			rmdir --ignore-fail-on-non-empty "$(dirname "$group")"
 		fi
 	done
 	for group in /sys/fs/cgroup/{,*/}mydocker-bench*/; do

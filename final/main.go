@@ -19,6 +19,7 @@ import (
 
 	"github.com/lixd/mydocker/final/internal/container"
 	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/instance"
 	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
 )
 
@@ -146,7 +147,7 @@ func helpOnly(_ context.Context, cmd *cli.Command) error {
 func stateDir() string {
 	dir := os.Getenv("MYDOCKER_ROOT")
 	if dir == "" {
-		return "/var/lib/mydocker"
+		return instance.DefaultRoot
 	}
 	absolute, err := filepath.Abs(dir)
 	if err != nil {

@@ -54,46 +54,49 @@ func (h Handles) Close() {
 // mountPoint is where every distribution mounts the cgroup file systems.
 const mountPoint = "/sys/fs/cgroup"
 
-// parent is the group that all containers' groups are in.
-const parent = "mydocker"
+// Parent is the name of the group that has those of all containers of a state directory.
+type Parent string
 
 // New makes the group of the container with this ID, with its limits, or leaves that to the Make
 // of its handles. A limit that cannot be set is an error: the container would run without it.
-func New(id string, limits Limits) (Group, error) {
+func (parent Parent) New(id string, limits Limits) (Group, error) {
 	version, err := version()
 	if err != nil {
 		return nil, err
 	}
 	if version == 2 {
-		return newV2(mountPoint, id, limits)
+		return newV2(mountPoint, parent.group(id), limits)
 	}
-	return newV1(mountPoint, id, limits), nil
+	return newV1(mountPoint, parent.group(id), limits), nil
 }
 
 // Find returns the group of the container with this ID, which need not be there any more.
-func Find(id string) (Group, error) {
+func (parent Parent) Find(id string) (Group, error) {
 	version, err := version()
 	if err != nil {
 		return nil, err
 	}
 	if version == 2 {
-		return &v2{dir: filepath.Join(mountPoint, parent, id)}, nil
+		return &v2{dir: filepath.Join(mountPoint, parent.group(id))}, nil
 	}
-	return findV1(mountPoint, id), nil
+	return findV1(mountPoint, parent.group(id)), nil
 }
 
-// IDs returns the IDs of all containers on this machine that have a group: those that run, and
-// those whose mydocker was killed.
-func IDs() ([]string, error) {
+// IDs returns the IDs of all containers that have a group: those that run, and those whose mydocker
+// was killed.
+func (parent Parent) IDs() ([]string, error) {
 	version, err := version()
 	if err != nil {
 		return nil, err
 	}
 	if version == 2 {
-		return groupsIn(filepath.Join(mountPoint, parent))
+		return groupsIn(filepath.Join(mountPoint, string(parent)))
 	}
-	return idsV1(mountPoint)
+	return idsV1(mountPoint, string(parent))
 }
+
+// group returns the path of a container's group.
+func (parent Parent) group(id string) string { return filepath.Join(string(parent), id) }
 
 // groupsIn returns the names of the groups in a group, which need not be there.
 func groupsIn(dir string) (names []string, err error) {

@@ -57,7 +57,7 @@ func TestCgroupV1(t *testing.T) {
 		"pids/mydocker/ID/tasks":                         "",
 	})
 
-	group := newV1(root, "ID", Limits{Memory: 64 << 20, CPUs: 0.5, PIDs: 20})
+	group := newV1(root, "mydocker/ID", Limits{Memory: 64 << 20, CPUs: 0.5, PIDs: 20})
 	handles, err := group.Open()
 	require.NoError(t, err)
 	var tasks []string
@@ -98,13 +98,13 @@ func TestCgroupV1WithoutController(t *testing.T) {
 	root := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(root, "memory"), 0o755))
 
-	group := newV1(root, "ID", Limits{})
+	group := newV1(root, "mydocker/ID", Limits{})
 	require.NoError(t, group.make(), "no limit needs one")
 	require.NoError(t, group.Remove())
 	assert.NoDirExists(t, filepath.Join(root, "memory/mydocker/ID"))
 
-	assert.ErrorContains(t, newV1(root, "ID", Limits{PIDs: 20}).make(), "setting pids.max: the pids controller is not to be had")
-	group = newV1(root, "ID", Limits{CPUSet: "0"})
+	assert.ErrorContains(t, newV1(root, "mydocker/ID", Limits{PIDs: 20}).make(), "setting pids.max: the pids controller is not to be had")
+	group = newV1(root, "mydocker/ID", Limits{CPUSet: "0"})
 	assert.ErrorContains(t, group.make(), "cpuset.cpus")
 	require.NoError(t, group.Remove())
 	assert.NoDirExists(t, filepath.Join(root, "memory/mydocker/ID"), "what a failure leaves behind can be removed")
@@ -126,7 +126,7 @@ func TestCgroupV2(t *testing.T) {
 		"mydocker/ID/pids.max":            "",
 	})
 
-	group, err := newV2(root, "ID", allLimits)
+	group, err := newV2(root, "mydocker/ID", allLimits)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{
 		"cgroup.subtree_control":          "cpu memory cpuset pids\n", // as it was
@@ -163,11 +163,11 @@ func TestCgroupV2WithoutController(t *testing.T) {
 		"mydocker/cgroup.controllers":     "",
 		"mydocker/cgroup.subtree_control": "",
 	})
-	_, err := newV2(root, "ID", Limits{Memory: 64 << 20})
+	_, err := newV2(root, "mydocker/ID", Limits{Memory: 64 << 20})
 	assert.ErrorContains(t, err, "setting memory.max: the memory controller is not to be had")
 	assert.NoDirExists(t, filepath.Join(root, "mydocker/ID"), "a failure leaves nothing behind")
 
-	group, err := newV2(root, "ID", Limits{})
+	group, err := newV2(root, "mydocker/ID", Limits{})
 	require.NoError(t, err, "no limit needs one")
 	require.NoError(t, group.Remove())
 	assert.NoDirExists(t, filepath.Join(root, "mydocker/ID"))
@@ -182,7 +182,7 @@ func TestIDs(t *testing.T) {
 		"pids/mydocker/half/tasks":   "", // its other groups are removed already
 		"cpu/other/tasks":            "",
 	})
-	ids, err := idsV1(root)
+	ids, err := idsV1(root, "mydocker")
 	require.NoError(t, err)
 	assert.Equal(t, []string{"both", "half"}, ids)
 

@@ -24,7 +24,7 @@ func TestFreeze(t *testing.T) {
 		if _, err := os.Stat("/sys/fs/cgroup/freezer"); err != nil {
 			t.Skip("needs cgroup v1")
 		}
-		group := &v1{root: "/sys/fs/cgroup", id: name, controllers: []string{"freezer"}}
+		group := &v1{root: "/sys/fs/cgroup", path: filepath.Join("mydocker", name), controllers: []string{"freezer"}}
 		require.NoError(t, os.MkdirAll(group.dir("freezer"), 0o755))
 		testFreeze(t, group, group.dir("freezer"))
 	})

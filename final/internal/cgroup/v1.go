@@ -15,28 +15,28 @@ import (
 // v1 is a group under version 1: a directory in each controller's own file system.
 type v1 struct {
 	root        string
-	id          string
+	path        string   // in each controller's file system
 	controllers []string // those that have the group
 	limits      *Limits  // of a group that is still to be made
 }
 
-// groupV1 returns the group with those controllers that have this path.
-func groupV1(root, id, path string) *v1 {
-	g := &v1{root: root, id: id}
+// groupV1 returns the group with those controllers in which there is the directory found.
+func groupV1(root, path, found string) *v1 {
+	g := &v1{root: root, path: path}
 	for _, controller := range []string{"memory", "cpu", "cpuset", "pids", "freezer"} {
-		if _, err := os.Stat(filepath.Join(root, controller, path)); err == nil {
+		if _, err := os.Stat(filepath.Join(root, controller, found)); err == nil {
 			g.controllers = append(g.controllers, controller)
 		}
 	}
 	return g
 }
 
-func findV1(root, id string) *v1 {
-	return groupV1(root, id, filepath.Join(parent, id))
+func findV1(root, path string) *v1 {
+	return groupV1(root, path, path)
 }
 
-func newV1(root, id string, limits Limits) *v1 {
-	g := groupV1(root, id, ".")
+func newV1(root, path string, limits Limits) *v1 {
+	g := groupV1(root, path, ".")
 	g.limits = &limits
 	return g
 }
@@ -71,8 +71,8 @@ func (g *v1) make() error {
 
 // idsV1 looks at the first controller and at the last: whoever made a group, or removed it, went
 // through them in this order, and may have been killed half way.
-func idsV1(root string) (ids []string, err error) {
-	controllers := groupV1(root, "", parent).controllers
+func idsV1(root, parent string) (ids []string, err error) {
+	controllers := findV1(root, parent).controllers
 	if len(controllers) > 2 {
 		controllers = []string{controllers[0], controllers[len(controllers)-1]}
 	}
@@ -88,7 +88,7 @@ func idsV1(root string) (ids []string, err error) {
 }
 
 func (g *v1) dir(controller string) string {
-	return filepath.Join(g.root, controller, parent, g.id)
+	return filepath.Join(g.root, controller, g.path)
 }
 
 // settingsV1 is the limits in v1's words.

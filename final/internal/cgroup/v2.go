@@ -19,9 +19,9 @@ type v2 struct {
 	dir string
 }
 
-func newV2(root, id string, limits Limits) (_ Group, err error) {
-	above := filepath.Join(root, parent)
-	g := &v2{dir: filepath.Join(above, id)}
+func newV2(root, path string, limits Limits) (_ Group, err error) {
+	g := &v2{dir: filepath.Join(root, path)}
+	above := filepath.Dir(g.dir)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.Remove())

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-
-	"github.com/lixd/mydocker/final/internal/cgroup"
 )
 
 // Damage returns why the record of the container cannot be used, or nil. What is left of such a
@@ -47,7 +45,7 @@ func (c *Container) hasProcesses() bool { return len(c.members()) > 0 }
 
 // members returns the processes in the container's cgroup, as far as that can be read.
 func (c *Container) members() []int {
-	group, err := cgroup.Find(c.ID)
+	group, err := c.store.Groups.Find(c.ID)
 	if err != nil {
 		return nil
 	}

@@ -133,7 +133,7 @@ func (c *Container) Kill(signal unix.Signal) error {
 
 // thaw lets the container see its signals: under cgroup v1 the frozen cannot even die.
 func (c *Container) thaw() error {
-	group, err := cgroup.Find(c.ID)
+	group, err := c.store.Groups.Find(c.ID)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (c *Container) runningGroup() (cgroup.Group, error) {
 	if !c.IsRunning() {
 		return nil, c.notRunning()
 	}
-	return cgroup.Find(c.ID)
+	return c.store.Groups.Find(c.ID)
 }
 
 func (c *Container) notRunning() error { return fmt.Errorf("container %s is not running", c.ID) }
@@ -381,7 +381,7 @@ func (c *Container) end(deadline time.Time) error {
 		}
 		return nil
 	}
-	group, err := cgroup.Find(c.ID)
+	group, err := c.store.Groups.Find(c.ID)
 	if err != nil {
 		return err
 	}
@@ -452,7 +452,7 @@ func (c *Container) remove(volumes bool) error {
 
 // clearGroup ends what is left of a container whose shim was killed, and removes its cgroup.
 func (c *Container) clearGroup() error {
-	group, err := cgroup.Find(c.ID)
+	group, err := c.store.Groups.Find(c.ID)
 	if err != nil {
 		return err
 	}

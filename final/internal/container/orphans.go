@@ -9,14 +9,12 @@ import (
 
 	log "github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
-
-	"github.com/lixd/mydocker/final/internal/cgroup"
 )
 
 // clearOrphans does what the mydockers of containers would have done that were killed. Such a
 // container is found by its cgroup, so that this takes no longer however many have ended in order.
 func (s *Store) clearOrphans() error {
-	ids, err := cgroup.IDs()
+	ids, err := s.Groups.IDs()
 	for _, id := range ids {
 		if clearErr := s.clearOrphan(id); clearErr != nil {
 			err = errors.Join(err, fmt.Errorf("clearing up behind container %s: %w", ShortID(id), clearErr))

@@ -346,7 +346,7 @@ func (c *Container) isAlive() bool {
 // isFrozen asks the kernel whether the container is paused. The record could be wrong: the process
 // that froze the container may have been killed before it wrote the record, or the disk was full.
 func (c *Container) isFrozen() bool {
-	group, err := cgroup.Find(c.ID)
+	group, err := c.store.Groups.Find(c.ID)
 	if err != nil {
 		return false
 	}

@@ -98,7 +98,7 @@ func (c *Container) run(a Attendance, out *delivery, started *bool) (status int,
 		return 0, err
 	}
 
-	group, err := cgroup.New(c.ID, c.Config.Limits)
+	group, err := c.store.Groups.New(c.ID, c.Config.Limits)
 	if err != nil {
 		return 0, err
 	}

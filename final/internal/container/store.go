@@ -21,8 +21,10 @@ import (
 	log "github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"github.com/lixd/mydocker/final/internal/cgroup"
 	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/flock"
+	"github.com/lixd/mydocker/final/internal/instance"
 	"github.com/lixd/mydocker/final/internal/network"
 	"github.com/lixd/mydocker/final/internal/record"
 )
@@ -35,6 +37,7 @@ type Store struct {
 	Run      string          // the runtime directory, which is empty when the machine has started
 	Context  context.Context // ends every wait for a lock, and the copy into a new volume
 	Networks *network.Store
+	Groups   cgroup.Parent // of the containers' cgroups
 }
 
 // Interruptible returns the store, which gives up what takes long when the context ends.
@@ -45,7 +48,10 @@ func (s *Store) Interruptible(ctx context.Context) *Store {
 
 // Open returns the containers of the state directory root, an absolute path.
 func Open(root string) *Store {
-	return &Store{Root: root, Run: filepath.Join("/run/mydocker", root), Context: context.Background(), Networks: network.Open(root)}
+	return &Store{
+		Root: root, Run: filepath.Join("/run/mydocker", root), Context: context.Background(),
+		Networks: network.Open(root), Groups: cgroup.Parent(instance.Name(root)),
+	}
 }
 
 // place is one of the two directories that have containers, and their names.

@@ -10,8 +10,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -20,16 +22,20 @@ import (
 // Step 1: a bridge, which is a switch in the kernel, and for each container a veth, which is
 // a cable: one end in the switch, the other, as eth0, in the container's network namespace.
 
-// Our interfaces begin with these, which is how the firewall's rules know them.
-const (
-	bridgePrefix = "md-"
-	vethPrefix   = "mdv"
-)
+const vethPrefix = "mdv"
+
+// bridgePrefix is what the names of all bridges begin with, md- or md12345-, which is how the
+// firewall's rules know them.
+func (s *Store) bridgePrefix() string {
+	_, digits, _ := strings.Cut(s.name, "-")
+	return "md" + digits + "-"
+}
 
 // bridge returns the name of the network's bridge. A name may have 15 bytes, and the host has
 // interfaces of its own: so it is not the network's.
 func (n *Network) bridge() string {
-	return fmt.Sprintf("%s%.6x", bridgePrefix, sha256.Sum256([]byte(n.Name)))
+	name := n.store.bridgePrefix() + fmt.Sprintf("%x", sha256.Sum256([]byte(n.Name)))
+	return name[:unix.IFNAMSIZ-1]
 }
 
 func vethName(id string) string {
@@ -41,11 +47,25 @@ func bridgeIsUp(name string) bool {
 	return err == nil && link.Type() == "bridge" && link.Attrs().Flags&net.FlagUp != 0
 }
 
-// anyBridge tells whether there is a bridge of any network.
-func anyBridge() bool {
-	links, err := net.Interfaces()
-	return err != nil || slices.ContainsFunc(links, func(link net.Interface) bool { return strings.HasPrefix(link.Name, bridgePrefix) })
+// hasBridge tells whether one of the networks has a bridge.
+func (s *Store) hasBridge() bool {
+	names, err := os.ReadDir(s.dir())
+	return err != nil || slices.ContainsFunc(names, func(name fs.DirEntry) bool {
+		_, err := netlink.LinkByName((&Network{Name: name.Name(), store: s}).bridge())
+		return !errors.As(err, &netlink.LinkNotFoundError{})
+	})
 }
+
+// anyBridge tells whether there is a bridge of any network of any state directory.
+func anyBridge() bool {
+	links, err := netlink.LinkList()
+	return err != nil || slices.ContainsFunc(links, func(link netlink.Link) bool {
+		return link.Type() == "bridge" && isBridge().MatchString(link.Attrs().Name)
+	})
+}
+
+// isBridge is compiled when it is needed: with the last network.
+var isBridge = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^md[0-9a-f]*-`) })
 
 // bridgeAddress returns the subnet and the address of a bridge, or nothing if there is none.
 func bridgeAddress(name string) (subnet netip.Prefix, addr netip.Addr) {

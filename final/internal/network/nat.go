@@ -10,8 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
+	"syscall"
 
 	log "github.com/sirupsen/logrus"
 )
@@ -20,8 +20,9 @@ import (
 // other interfaces, and rewrites their addresses on the way.
 
 // firewall is a table of our own with all of our rules, in the language of nft(8). They are
-// the same for any number of networks, containers and ports, which are in its set and maps. The
+// the same for any number of networks, containers and ports, which are in its sets and maps. The
 // flush takes the rules away, not what is in those, so that they may be set again at any time.
+// With another state directory the table and the bridges have other names.
 const firewall = `
 table inet mydocker
 flush table inet mydocker
@@ -79,73 +80,72 @@ table inet mydocker {
 }
 `
 
-// elements returns commands that add the network to the sets, or delete it. A damaged network
-// without a bridge has no addresses that are known.
-func (n *Network) elements(verb string) string {
-	if !n.Subnet.IsValid() {
-		return ""
-	}
-	return fmt.Sprintf("%[1]s element inet mydocker subnets { %[2]s }\n"+
-		"%[1]s element inet mydocker networks { %[3]q . %[3]q }\n", verb, n.Subnet, n.bridge())
-}
-
-// openFirewall sets our rules, and lets the network's packets through those of others.
+// openFirewall sets our rules, lets the network's packets through those of others, and adds the
+// network to our sets. If no rules have changed since, only the last is to be done.
 func (n *Network) openFirewall() error {
-	return n.store.changeFirewall(true, n.setRules)
-}
-
-func (n *Network) setRules() error {
+	s := n.store
 	// Packets from the host's 127.0.0.1 leave by the bridge, which the kernel else forbids.
 	if err := setSysctl("conf/"+n.bridge()+"/route_localnet", "1"); err != nil {
 		return fmt.Errorf("allowing 127.0.0.1 on the bridge: %w", err)
 	}
+	if s.haveFirewall() {
+		return s.changeFirewall(false, func() error { return s.setElements(n.elements()) })
+	}
 	warnOfLegacyTables()
+	return s.changeFirewall(true, s.setRules, func() error { return s.setElements(n.allElements()) })
+}
+
+func (s *Store) setRules() error {
 	ruleset, err := readRuleset()
 	if err != nil {
 		return err
 	}
-	script := firewall + n.elements("add")
-	if !ruleset.hasTable() { // new, or flushed: the table has none of the other networks
-		script += n.store.allElements()
-	}
-	return runNFT(script + ruleset.closeForward() + ruleset.openForward())
+	script := strings.NewReplacer("mydocker", s.name, "md-", s.bridgePrefix()).Replace(firewall)
+	return runNFT(script + ruleset.closeForward(s.name) + ruleset.openForward(s.name, s.bridgePrefix()))
 }
 
-// allElements returns commands that add what belongs into the sets and maps by now.
-func (s *Store) allElements() string {
-	var script strings.Builder
-	networks, _ := s.List() // n at least would have been an error before
-	for _, n := range networks {
-		if !bridgeIsUp(n.bridge()) {
+func (s *Store) setElements(elements []element) error {
+	if err := s.addElements(elements); err != nil {
+		return fmt.Errorf("setting the firewall's elements: %w", err)
+	}
+	return nil
+}
+
+// allElements returns what belongs into the sets and maps when the network is up: the table may be
+// new, or flushed.
+func (n *Network) allElements() (elements []element) {
+	networks, _ := n.store.List() // n at least would have been an error before
+	for _, other := range networks {
+		if other.Name != n.Name && !bridgeIsUp(other.bridge()) {
 			continue
 		}
-		script.WriteString(n.elements("add"))
-		for _, e := range n.Endpoints() {
+		elements = append(elements, other.elements()...)
+		for _, e := range other.Endpoints() {
 			if e.isAlive() {
-				script.WriteString(e.elements("add"))
+				elements = append(elements, e.elements()...)
 			}
 		}
 	}
-	return script.String()
+	return elements
 }
 
 // closeFirewall undoes openFirewall. The table itself goes with the last network.
 func (n *Network) closeFirewall(last bool) error {
+	s := n.store
+	if !last {
+		return s.changeFirewall(false, func() error { return s.deleteElements(n.elements()) })
+	}
 	ruleset, err := readRuleset()
 	if errors.Is(err, errNoNFT) {
 		return nil // there is nothing to close
 	}
-	if err != nil || !ruleset.hasTable() && !last {
+	if err == nil {
+		err = os.RemoveAll(s.generationFile())
+	}
+	if err != nil {
 		return err
 	}
-	script := n.elements("add") + n.elements("delete") // added first, it is there to be deleted
-	if last {
-		script = ruleset.closeForward() + "table inet mydocker\ndelete table inet mydocker\n"
-		if err := os.RemoveAll(n.store.generationFile()); err != nil {
-			return err
-		}
-	}
-	return n.store.changeFirewall(false, func() error { return runNFT(script) })
+	return runNFT(ruleset.closeForward(s.name) + "table inet " + s.name + "\ndelete table inet " + s.name + "\n")
 }
 
 // ruleset is what nft prints as JSON: see libnftables-json(5).
@@ -174,19 +174,10 @@ func parseRuleset(output []byte) (ruleset, error) {
 	return read.Nftables, nil
 }
 
-func (r ruleset) hasTable() bool {
-	for _, object := range r {
-		if t := object.Table; t != nil && t.Family == "inet" && t.Name == "mydocker" {
-			return true
-		}
-	}
-	return false
-}
-
 // openForward returns commands that let our packets through the chains of others that drop what
 // they do not know, as Docker's and ufw's do: to drop a packet, one chain is enough. Docker has
 // a chain for what others have to say.
-func (r ruleset) openForward() string {
+func (r ruleset) openForward(comment, bridgePrefix string) string {
 	users := map[string]bool{} // tables with that chain
 	for _, object := range r {
 		if c := object.Chain; c != nil && c.Name == "DOCKER-USER" {
@@ -205,17 +196,17 @@ func (r ruleset) openForward() string {
 			continue
 		}
 		for _, match := range []string{"iifname", "oifname"} {
-			fmt.Fprintf(&script, "insert rule %s %s %s \"md-*\" counter accept comment \"mydocker\"\n", table, c.Name, match)
+			fmt.Fprintf(&script, "insert rule %s %s %s \"%s*\" counter accept comment %q\n", table, c.Name, match, bridgePrefix, comment)
 		}
 	}
 	return script.String()
 }
 
 // closeForward returns commands that remove what those of openForward have made.
-func (r ruleset) closeForward() string {
+func (r ruleset) closeForward(comment string) string {
 	var script strings.Builder
 	for _, object := range r {
-		if rule := object.Rule; rule != nil && rule.Comment == "mydocker" {
+		if rule := object.Rule; rule != nil && rule.Comment == comment {
 			fmt.Fprintf(&script, "delete rule %s %s %s handle %d\n", rule.Family, rule.Table, rule.Chain, rule.Handle)
 		}
 	}
@@ -259,12 +250,32 @@ func nft(input string, args ...string) ([]byte, error) {
 	return output.Bytes(), nil
 }
 
-// forwardingMark is a file that says since which boot ip_forward is on because of us.
-func (s *Store) forwardingMark() string { return filepath.Join(s.dir(), ".ip_forward") }
+// runDir is what the mydockers of all state directories share. It is in memory.
+const runDir = "/run/mydocker"
+
+// lockForwarding keeps all others from switching forwarding on or off, those of other state
+// directories too. It returns a file that says, while it is there, that it is on because of us, in
+// this network namespace.
+func (s *Store) lockForwarding() (lock *os.File, mark string, err error) {
+	namespace, err := os.Stat("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, "", err
+	}
+	if err := os.MkdirAll(runDir, 0o700); err != nil {
+		return nil, "", err
+	}
+	lock, err = lockDir(s.Context, runDir)
+	return lock, fmt.Sprintf("%s/ip_forward-%d", runDir, namespace.Sys().(*syscall.Stat_t).Ino), err
+}
 
 // enableForwarding makes a router of the host, if it is none: it hands on packets that are for
 // others. That is a change to the whole machine, so we say it.
 func (s *Store) enableForwarding() error {
+	lock, mark, err := s.lockForwarding()
+	if err != nil {
+		return fmt.Errorf("switching on forwarding: %w", err)
+	}
+	defer lock.Close()
 	value, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
 	if err != nil {
 		return fmt.Errorf("switching on forwarding: %w", err)
@@ -272,7 +283,7 @@ func (s *Store) enableForwarding() error {
 	if strings.TrimSpace(string(value)) != "0" {
 		return nil
 	}
-	if err := os.WriteFile(s.forwardingMark(), bootID(), 0o600); err != nil {
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return fmt.Errorf("switching on forwarding: %w", err)
 	}
 	if err := setSysctl("ip_forward", "1"); err != nil {
@@ -282,20 +293,18 @@ func (s *Store) enableForwarding() error {
 	return nil
 }
 
-// restoreForwarding switches it off if we have switched it on, and not before a reboot: who has
-// done it since is somebody else.
+// restoreForwarding switches it off if we have switched it on, unless networks of another state
+// directory need it.
 func (s *Store) restoreForwarding() error {
-	mark, err := os.ReadFile(s.forwardingMark())
-	if errors.Is(err, fs.ErrNotExist) {
+	lock, mark, err := s.lockForwarding()
+	if err != nil {
+		return fmt.Errorf("switching off forwarding: %w", err)
+	}
+	defer lock.Close()
+	if _, err := os.Stat(mark); errors.Is(err, fs.ErrNotExist) || anyBridge() {
 		return nil
 	}
-	if err == nil && bytes.Equal(mark, bootID()) {
-		err = setSysctl("ip_forward", "0")
-	}
-	if err == nil {
-		err = os.Remove(s.forwardingMark())
-	}
-	if err != nil {
+	if err := errors.Join(setSysctl("ip_forward", "0"), os.Remove(mark)); err != nil {
 		return fmt.Errorf("switching off forwarding: %w", err)
 	}
 	return nil

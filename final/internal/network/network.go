@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/lixd/mydocker/final/internal/fault"
+	"github.com/lixd/mydocker/final/internal/instance"
 	"github.com/lixd/mydocker/final/internal/record"
 )
 
@@ -36,10 +37,13 @@ type Store struct {
 	Context context.Context // ends every wait for a lock
 
 	root string
+	name string // of what is ours in the kernel
 }
 
 // Open returns the networks below the state directory root.
-func Open(root string) *Store { return &Store{Context: context.Background(), root: root} }
+func Open(root string) *Store {
+	return &Store{Context: context.Background(), root: root, name: instance.Name(root)}
+}
 
 // Network is what is kept about a network: enough to make it again, as the kernel forgets it
 // when the machine is switched off.
@@ -155,7 +159,7 @@ func (n *Network) remove() error {
 		return err
 	}
 	fault.Point("network-unplugged")
-	last := !anyBridge()
+	last := !n.store.hasBridge()
 	if err := n.closeFirewall(last); err != nil {
 		return err
 	}

@@ -176,36 +176,18 @@ func (s *Store) publish(e *Endpoint) error {
 	if len(e.Ports) == 0 {
 		return nil
 	}
-	if err := s.changeFirewall(false, func() error { return addElements(e.mapElements()) }); err != nil {
+	if err := s.changeFirewall(false, func() error { return s.addElements(e.elements()) }); err != nil {
 		return fmt.Errorf("publishing the ports: %w", err)
 	}
 	return e.forgetFlows()
 }
 
-// unpublish undoes publish. Without our table, as after a reboot, there is nothing to undo. The
-// caller holds the lock.
+// unpublish undoes publish. The caller holds the lock.
 func (s *Store) unpublish(e *Endpoint) error {
-	err := s.changeFirewall(false, func() error { return deleteElements(e.mapElements()) })
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := s.changeFirewall(false, func() error { return s.deleteElements(e.elements()) }); err != nil {
 		return fmt.Errorf("taking back the ports: %w", err)
 	}
 	return nil
-}
-
-// elements returns commands that add the ports to the firewall's maps, or delete them.
-func (e *Endpoint) elements(verb string) string {
-	var script strings.Builder
-	for _, p := range e.Ports {
-		if p.IP.Is6() {
-			continue // see relay.go
-		}
-		key, name := "", "ports"
-		if !p.IP.IsUnspecified() {
-			key, name = p.IP.String()+" . ", "addresses"
-		}
-		fmt.Fprintf(&script, "%s element inet mydocker %s { %s%s . %d : %s . %d }\n", verb, name, key, p.Protocol, p.Host, e.Address, p.Container)
-	}
-	return script.String()
 }
 
 // forgetFlows has the kernel look again where packets of UDP go. It remembers that for half a

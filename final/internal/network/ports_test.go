@@ -104,9 +104,10 @@ func TestElements(t *testing.T) {
 	ports, err := ParsePorts([]string{"0.0.0.0:8080:80", "[::]:8080:80", "192.0.2.1:53:5353/udp"})
 	require.NoError(t, err)
 	e := Endpoint{Address: netip.MustParseAddr("10.1.2.3"), Ports: ports}
-	assert.Equal(t, `add element inet mydocker ports { tcp . 8080 : 10.1.2.3 . 80 }
-add element inet mydocker addresses { 192.0.2.1 . udp . 53 : 10.1.2.3 . 5353 }
-`, e.elements("add"))
+	assert.Equal(t, []element{
+		{set: "ports", key: []byte{6, 0, 0, 0, 0x1f, 0x90, 0, 0}, data: []byte{10, 1, 2, 3, 0, 80, 0, 0}},
+		{set: "addresses", key: []byte{192, 0, 2, 1, 17, 0, 0, 0, 0, 53, 0, 0}, data: []byte{10, 1, 2, 3, 0x14, 0xe9, 0, 0}},
+	}, e.elements())
 }
 
 func TestTheKernelSaysWhetherAPortIsTaken(t *testing.T) {
