@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
@@ -87,11 +88,11 @@ func (o *execOptions) execute(c *container.Container, args []string, signals <-c
 		return nil
 	}
 	if o.terminal {
-		return execAttached(process, o.interactive)
+		return execAttached(c, process, o.interactive)
 	}
 	go func() {
 		for sig := range signals {
-			_ = process.Signal(sig.(unix.Signal)) // it may just have ended
+			_ = passSignal(c, process, sig.(unix.Signal)) // it may just have ended
 		}
 	}()
 	status, waitErr := process.Wait()
@@ -129,8 +130,18 @@ func execError(err error) error {
 	return exitError{status: started.Status, err: err}
 }
 
+// passSignal sends a signal to a command of exec's. In a paused container the command cannot handle
+// it, so that one which would end the command kills it, and us with it.
+func passSignal(c *container.Container, process *containerruntime.Process, signal unix.Signal) error {
+	if slices.Contains(endingSignals, signal) && c.State() == container.Paused {
+		process.Abandon()
+		return nil
+	}
+	return process.Signal(signal)
+}
+
 // execAttached is our end of a command's terminal.
-func execAttached(process *containerruntime.Process, interactive bool) error {
+func execAttached(c *container.Container, process *containerruntime.Process, interactive bool) error {
 	ended := make(chan struct{})
 	status, waitErr := 0, error(nil)
 	go func() {
@@ -140,7 +151,8 @@ func execAttached(process *containerruntime.Process, interactive bool) error {
 	attachment := &containerruntime.Attachment{
 		Terminal: process.Terminal, Out: os.Stdout,
 		Resize:     func(size *unix.Winsize) error { return containerruntime.SetSize(process.Terminal, size) },
-		DetachKeys: containerruntime.DetachKeys, Ended: ended, Signal: process.Signal,
+		DetachKeys: containerruntime.DetachKeys, Ended: ended,
+		Signal: func(signal unix.Signal) error { return passSignal(c, process, signal) },
 	}
 	if interactive {
 		attachment.In = os.Stdin

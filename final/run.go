@@ -97,8 +97,8 @@ func catchEarlySignals(parent context.Context) (ctx context.Context, signals fun
 			select {
 			case <-runs:
 			default:
-				if slices.Contains([]os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}, sig) {
-					end(interruption{sig.(unix.Signal)})
+				if signal := sig.(unix.Signal); slices.Contains(endingSignals, signal) {
+					end(interruption{signal})
 					continue
 				}
 			}
@@ -110,6 +110,9 @@ func catchEarlySignals(parent context.Context) (ctx context.Context, signals fun
 		return forContainer
 	}
 }
+
+// endingSignals are those that ask a process to end.
+var endingSignals = []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}
 
 // aside has something done while we go on. What it returns waits for the result.
 func aside[T any](do func() T) func() T {

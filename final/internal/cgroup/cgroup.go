@@ -44,6 +44,8 @@ type Handles struct {
 	// Make makes the group, unless it is nil: then it is there. Under v1 a process joins when it
 	// has been set up, and meanwhile there is time for it.
 	Make func() error
+	// IsFrozen is the group's.
+	IsFrozen func() (bool, error)
 }
 
 // Close closes what is open.

@@ -42,7 +42,7 @@ func newV1(root, path string, limits Limits) *v1 {
 }
 
 func (g *v1) Open() (Handles, error) {
-	var handles Handles
+	handles := Handles{IsFrozen: g.IsFrozen}
 	for _, controller := range g.controllers {
 		handles.Tasks = append(handles.Tasks, filepath.Join(g.dir(controller), "tasks"))
 	}

@@ -107,7 +107,7 @@ func (g *v2) Open() (Handles, error) {
 	if err != nil {
 		return Handles{}, fmt.Errorf("opening the cgroup: %w", err)
 	}
-	return Handles{Dir: dir}, nil
+	return Handles{Dir: dir, IsFrozen: g.IsFrozen}, nil
 }
 
 func (g *v2) OOMKills() (int, error) {

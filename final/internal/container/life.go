@@ -274,7 +274,7 @@ func (c *Container) Processes() ([]int, error) {
 // Exec runs a command in the container, as runtime.Exec does, in its cgroup.
 func (c *Container) Exec(command *runtime.Command) (*runtime.Process, error) {
 	if c.State() == Paused {
-		return nil, fmt.Errorf("container %s is paused, unpause the container before exec", c.Name)
+		return nil, c.pausedError()
 	}
 	group, err := c.runningGroup()
 	if err != nil {
@@ -291,7 +291,14 @@ func (c *Container) Exec(command *runtime.Command) (*runtime.Process, error) {
 	if errors.Is(err, runtime.ErrNotRunning) {
 		return nil, c.notRunning()
 	}
+	if errors.Is(err, runtime.ErrPaused) {
+		return nil, c.pausedError()
+	}
 	return process, c.unlessEnded(err)
+}
+
+func (c *Container) pausedError() error {
+	return fmt.Errorf("container %s is paused, unpause the container before exec", c.Name)
 }
 
 // Remove removes the container, and with volumes those that were made for it alone. By force one

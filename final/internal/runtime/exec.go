@@ -8,6 +8,9 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +18,9 @@ import (
 
 // ErrNotRunning is why nothing can be run in a container whose first process has ended.
 var ErrNotRunning = errors.New("the container is not running")
+
+// ErrPaused is why nothing can be run in a container whose cgroup is frozen.
+var ErrPaused = errors.New("the container is paused")
 
 // Target is a running container, by its first process.
 type Target struct {
@@ -41,7 +47,8 @@ func (t Target) open() (int, error) {
 
 // Exec runs one more command in a container, as Start does the first one, and with the same
 // errors and ties to the calling thread. It joins all of the container's namespaces, or does not
-// run. If the container is not running, the error is ErrNotRunning.
+// run. If the container is not running, the error is ErrNotRunning, and if it is paused before the
+// command runs, ErrPaused.
 func Exec(target Target, command *Command) (*Process, error) {
 	process, err := execute(target, command)
 	if err != nil {
@@ -65,6 +72,9 @@ func execute(target Target, command *Command) (*Process, error) {
 		return nil, err
 	}
 	container := l.hand(pidfd)
+	if err := l.limitSilence(); err != nil {
+		return nil, err
+	}
 	if command.Terminal {
 		root, err := os.Open(fmt.Sprintf("/proc/%d/root", target.PID))
 		if err != nil {
@@ -169,6 +179,9 @@ func (l *launch) runInside() (*Process, error) {
 	}
 	pid, failure, err := l.hearOfChild(keeper)
 	if err != nil {
+		if errors.Is(err, ErrPaused) {
+			keeper.Abandon()
+		}
 		l.ours.Close() // the player waits for us
 		_, _ = keeper.Wait()
 		return nil, err
@@ -188,11 +201,46 @@ func (l *launch) runInside() (*Process, error) {
 	case errors.Is(err, io.EOF): // exec has closed the command's end of the pipe
 		process.Terminal, l.terminal = l.terminal, nil
 		return process, nil
+	case errors.Is(err, ErrPaused):
+		process.Abandon()
 	case err == nil:
 		err = l.describe(failure, pid)
 	}
 	process.end()
 	return nil, err
+}
+
+// limitSilence makes a read from the pipe fail with EAGAIN after a while, so that hear can look
+// whether the player is frozen: it is from when it joins the cgroup of a container that is paused.
+func (l *launch) limitSilence() error {
+	const limit = 50 * time.Millisecond
+	timeout := unix.NsecToTimeval(int64(limit))
+	if err := unix.SetsockoptTimeval(int(l.ours.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return fmt.Errorf("making the pipe to the container: %w", err)
+	}
+	return nil
+}
+
+// isFrozen reports whether the cgroup that the player joins is frozen.
+func (l *launch) isFrozen() bool {
+	isFrozen := l.command.Cgroup.IsFrozen
+	if isFrozen == nil {
+		return false
+	}
+	frozen, err := isFrozen()
+	return frozen && err == nil
+}
+
+// Abandon kills a process that Exec has started, and its keeper. Wait then returns at once, also
+// where the process is frozen: under cgroup v1 it ends only when it is thawed.
+func (p *Process) Abandon() {
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", p.PID)) // none, if it has ended
+	for _, child := range strings.Fields(string(children)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+		}
+	}
+	_ = unix.Kill(p.PID, unix.SIGKILL)
 }
 
 // hearOfChild returns the ID of the player's child, and the child's failure if that came first.

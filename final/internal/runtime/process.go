@@ -67,13 +67,21 @@ func (l *launch) listen(process *Process) error {
 	return l.describe(message, process.PID)
 }
 
-// hear reads a report.
+// hear reads a report. If none comes because the player is frozen, the error is ErrPaused: see
+// limitSilence.
 func (l *launch) hear() (report, error) {
-	var message report
-	if err := binary.Read(l.ours, binary.NativeEndian, &message); err != nil {
-		return report{}, fmt.Errorf("reading the container's report: %w", err)
+	for {
+		var message report
+		err := binary.Read(l.ours, binary.NativeEndian, &message)
+		switch {
+		case err == nil:
+			return message, nil
+		case !errors.Is(err, unix.EAGAIN):
+			return report{}, fmt.Errorf("reading the container's report: %w", err)
+		case l.isFrozen():
+			return report{}, ErrPaused
+		}
 	}
-	return message, nil
 }
 
 // Wait returns the exit status of the process, as a shell would put it: 128+n if signal n has

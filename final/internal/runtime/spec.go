@@ -44,6 +44,9 @@ type Cgroup struct {
 	Dir   *os.File     // the group's directory under v2: the command's process is born in it
 	Tasks []string     // absolute paths of the group's files tasks under v1: the process joins by them
 	Make  func() error // makes the group, or is nil: it is called when the process is being set up, and has yet to join
+
+	// IsFrozen tells Exec whether the group is frozen, or is nil.
+	IsFrozen func() (bool, error)
 }
 
 // Spec is a container: what its first process is, and what that process sees.
