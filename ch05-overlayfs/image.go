@@ -104,6 +104,10 @@ func makeWhole(top, name string, fill func(ctx context.Context, dir string) erro
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
+	// A power failure may keep the new name and lose the data, unless the disk has it before.
+	if err := unix.Syncfs(int(lock.Fd())); err != nil {
+		return fmt.Errorf("writing the files to the disk: %w", err)
+	}
 	return os.Rename(temporary, dir)
 }
 

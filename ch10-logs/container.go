@@ -91,17 +91,13 @@ func (c *container) removeUnlessStarted() error {
 // recordFile is the name of a container's record in its directory.
 const recordFile = "container.json"
 
-// save writes the record, under another name until it is whole.
+// save writes the record.
 func (c *container) save() error {
 	data, err := json.MarshalIndent(c, "", "\t")
 	if err != nil {
 		return fmt.Errorf("recording the container: %w", err)
 	}
-	file := filepath.Join(containersDir(), c.ID, recordFile)
-	if err := os.WriteFile(file+".new", append(data, '\n'), 0o600); err != nil {
-		return fmt.Errorf("recording the container: %w", err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
+	if err := replaceFile(filepath.Join(containersDir(), c.ID, recordFile), append(data, '\n')); err != nil {
 		return fmt.Errorf("recording the container: %w", err)
 	}
 	return nil

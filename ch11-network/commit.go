@@ -133,10 +133,7 @@ func writeLayers(file string, layers []string) error {
 		}
 		fmt.Fprintln(&names, name)
 	}
-	if err := os.WriteFile(file+".new", []byte(names.String()), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
+	return replaceFile(file, []byte(names.String()))
 }
 
 func readLayers(file string) ([]string, error) {

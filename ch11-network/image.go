@@ -117,7 +117,36 @@ func makeWhole(top, name string, fill func(ctx context.Context, dir string) erro
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	return os.Rename(temporary, dir)
+	// A power failure may keep the new name and lose the data, unless the disk has it before.
+	if err := unix.Syncfs(int(lock.Fd())); err != nil {
+		return fmt.Errorf("writing the files to the disk: %w", err)
+	}
+	return errors.Join(os.Rename(temporary, dir), lock.Sync())
+}
+
+// replaceFile writes a small file. After a crash or a power failure it is the old one or the new
+// one, but never half of it. See fsync(2) for why the directory must be synced too.
+func replaceFile(path string, data []byte) error {
+	aside := path + ".new"
+	if err := os.WriteFile(aside, data, 0o600); err != nil {
+		return err
+	}
+	if err := syncFile(aside); err != nil {
+		return err
+	}
+	if err := os.Rename(aside, path); err != nil {
+		return err
+	}
+	return syncFile(filepath.Dir(path))
+}
+
+// syncFile waits until the disk has a file's data, or a directory's names.
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
 }
 
 // imageNames lists the images: those that are an archive, and those that are a directory.

@@ -283,14 +283,11 @@ func lockNetworks() (*os.File, error) {
 func (n *network) dir() string  { return filepath.Join(networksDir(), n.Name) }
 func (n *network) file() string { return filepath.Join(n.dir(), "network.json") }
 
-// save writes the record, under another name until it is whole.
+// save writes the record.
 func (n *network) save() error {
 	data, err := json.MarshalIndent(n, "", "\t")
 	if err == nil {
-		err = os.WriteFile(n.file()+".new", append(data, '\n'), 0o600)
-	}
-	if err == nil {
-		err = os.Rename(n.file()+".new", n.file())
+		err = replaceFile(n.file(), append(data, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("recording network %s: %w", n.Name, err)

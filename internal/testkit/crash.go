@@ -88,7 +88,7 @@ func crash() {
 	fatal(os.Chdir("crash"))
 	c := &crasher{took: map[string]time.Duration{}}
 	if len(os.Args) > 1 {
-		c.disk = filepath.Join(imagesDir, "disk")
+		c.disk = diskFile
 		fatal(makeDisk(c.disk))
 	}
 	fatal(c.setUp())
@@ -274,16 +274,7 @@ func (c *crasher) cut() (string, error) {
 			return what, err
 		}
 	}
-	if err := losePower(); err != nil {
-		return what, err
-	}
-	if err := reboot(); err != nil {
-		return what, err
-	}
-	if err := unix.Unmount(stateDir, 0); err != nil {
-		return what, fmt.Errorf("unmounting the disk: %w", err)
-	}
-	if err := mountDisk(c.disk); err != nil {
+	if err := cutPower(c.disk); err != nil {
 		return what, err
 	}
 	return what, checkRecords()

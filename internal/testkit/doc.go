@@ -22,6 +22,8 @@
 //	ask [-wait TIME] PROTOCOL IP:PORT   print what comes from there
 //	advertise                      pretend to the neighbours of eth0 to be an IPv6 router
 //	crash [power]                  kill mydocker, or cut the power, at random times in the middle of every command
+//	disk                           mount a disk over $STATE; the script must unmount it at its end
+//	outage                         lose its power, and with it what is not on the disk yet, and reboot
 //	hold FILE                      hold the lock on a file, say "held", and wait to be killed
 //	speed [IP:PORT]                measure the way to another speed: MB a second, and microseconds there and back
 //

@@ -15,6 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// diskFile is the file system that is mounted over the state directory.
+const diskFile = imagesDir + "/disk"
+
+// disk is the scripts' disk.
+func disk() { fatal(makeDisk(diskFile)) }
+
+// outage is the scripts' outage. The journal is committed first, as ext4 does every five seconds:
+// then new files have their names and sizes, but not yet their data.
+func outage() {
+	fatal(commitJournal())
+	fatal(cutPower(diskFile))
+}
+
 // makeDisk makes an ext4 file system in a file, and mounts it over the state directory.
 func makeDisk(file string) error {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -77,6 +90,20 @@ func losePower() error {
 		return fmt.Errorf("shutting down the file system: %w", err)
 	}
 	return nil
+}
+
+// cutPower ends the machine, and starts it again.
+func cutPower(disk string) error {
+	if err := losePower(); err != nil {
+		return err
+	}
+	if err := reboot(); err != nil {
+		return err
+	}
+	if err := unix.Unmount(stateDir, 0); err != nil {
+		return fmt.Errorf("unmounting the disk: %w", err)
+	}
+	return mountDisk(disk)
 }
 
 // reboot ends what a reboot ends: processes, cgroups, interfaces, the firewall's rules, and files in memory.

@@ -30,6 +30,8 @@ func Main(m *testing.M, main func()) {
 		"hold":      hold,
 		"speed":     speed,
 		"crash":     crash,
+		"disk":      disk,
+		"outage":    outage,
 	}
 	if programs[filepath.Base(os.Args[0])] == nil && os.Geteuid() == 0 {
 		enterSandbox() // returns in the sandbox
