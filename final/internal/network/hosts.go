@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lixd/mydocker/final/internal/fault"
 	"github.com/lixd/mydocker/final/internal/record"
 )
 
@@ -143,16 +144,25 @@ func (c hostsChange) after() []byte {
 	return slices.Concat(c.before[:c.at], c.text, c.before[end:])
 }
 
-// apply changes the network's file and those of its containers.
+// changingFile is there while the containers' files are changed.
+func (n *Network) changingFile() string { return filepath.Join(n.dir(), "hosts.changing") }
+
+// apply changes the network's file and those of its containers, if a killed process has left that
+// half done all of them: its own changes look like those of a container.
 func (c hostsChange) apply(n *Network) error {
+	_, err := os.Lstat(n.changingFile())
+	anew := err == nil
+	if err := os.WriteFile(n.changingFile(), nil, 0o600); err != nil {
+		return err
+	}
 	if err := record.ReplaceFile(n.hostsFile(), c.after()); err != nil {
 		return err
 	}
 	files, err := os.ReadDir(n.hostsDir())
 	for _, file := range files {
-		err = errors.Join(err, c.applyTo(filepath.Join(n.hostsDir(), file.Name())))
+		err = errors.Join(err, c.applyTo(filepath.Join(n.hostsDir(), file.Name()), anew))
 	}
-	return err
+	return errors.Join(err, os.Remove(n.changingFile()))
 }
 
 // ourTime is the time at which a file was changed that its container has not written to.
@@ -160,17 +170,17 @@ var ourTime = []unix.Timeval{{Sec: 1e9}, {Sec: 1e9}}
 
 // applyTo changes a container's file. One that a killed process has not brought up to date gets
 // everything anew.
-func (c hostsChange) applyTo(file string) error {
+func (c hostsChange) applyTo(file string, anew bool) error {
 	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil || stat.Mtim.Sec != ourTime[1].Sec {
+	if err := unix.Fstat(fd, &stat); err != nil || stat.Mtim.Sec != ourTime[1].Sec && !anew {
 		return err
 	}
-	if stat.Size == int64(len(LocalHosts)+len(c.before)) {
+	if stat.Size == int64(len(LocalHosts)+len(c.before)) && !anew {
 		_, err = unix.Pwrite(fd, c.text, int64(len(LocalHosts)+c.at))
 	} else {
 		all := append([]byte(LocalHosts), c.after()...)
@@ -178,6 +188,7 @@ func (c hostsChange) applyTo(file string) error {
 			err = unix.Ftruncate(fd, int64(len(all)))
 		}
 	}
+	fault.Point("hosts-changed")
 	return errors.Join(err, unix.Futimes(fd, ourTime))
 }
 
