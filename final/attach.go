@@ -140,10 +140,8 @@ func exchange(c *container.Container, attached *shim.Attached, in *os.File) erro
 
 // terminalSize returns how large our terminal is, in characters, or 0 by 0 if we have none.
 func terminalSize() *unix.Winsize {
-	for _, file := range []*os.File{os.Stdin, os.Stdout} {
-		if size, err := containerruntime.GetSize(file); err == nil {
-			return size
-		}
+	if size, err := containerruntime.GetSize(os.Stdin, os.Stdout); err == nil {
+		return size
 	}
 	return &unix.Winsize{}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/container"
+	containerruntime "github.com/lixd/mydocker/final/internal/runtime"
 )
 
 func newRunCommand() *cli.Command {
@@ -136,9 +137,7 @@ func catchSignals() <-chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
 		unix.SIGALRM, unix.SIGCONT, unix.SIGTSTP, unix.SIGWINCH)
-	for realTime := unix.Signal(35); realTime <= 64; realTime++ { // Go keeps 34 for itself
-		signal.Notify(signals, realTime)
-	}
+	containerruntime.NotifyRealTime(signals)
 	return signals
 }
 

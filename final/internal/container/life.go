@@ -88,17 +88,11 @@ func ParseSignal(text string) (unix.Signal, error) {
 // signalAliases are the further names of signals that signal(7) lists.
 var signalAliases = map[string]unix.Signal{"CLD": unix.SIGCLD, "IOT": unix.SIGIOT, "POLL": unix.SIGPOLL}
 
-// The real-time signals that C libraries leave to programs: they keep two below for themselves.
-const (
-	firstRealTime = 34
-	lastRealTime  = 64
-)
-
 // realTimeSignal reads a name like RTMIN, RTMIN+3 or RTMAX-1, or returns 0. See signal(7).
 func realTimeSignal(name string) unix.Signal {
-	number, distance := firstRealTime, 0
+	signal, distance := runtime.FirstRealTime, 0
 	if after, ok := strings.CutPrefix(name, "RTMAX"); ok {
-		number, name = lastRealTime, after
+		signal, name = runtime.LastRealTime, after
 	} else if name, ok = strings.CutPrefix(name, "RTMIN"); !ok {
 		return 0
 	}
@@ -108,10 +102,10 @@ func realTimeSignal(name string) unix.Signal {
 			return 0
 		}
 	}
-	if number += distance; number < firstRealTime || number > lastRealTime {
+	if signal += unix.Signal(distance); signal < runtime.FirstRealTime || signal > runtime.LastRealTime {
 		return 0
 	}
-	return unix.Signal(number)
+	return signal
 }
 
 // Kill sends a signal. After SIGKILL it returns when the container has ended and its status is recorded.

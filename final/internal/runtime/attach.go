@@ -49,6 +49,7 @@ func (a *Attachment) Run() (err error) {
 
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGWINCH, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	NotifyRealTime(signals)
 	defer signal.Stop(signals)
 	signals <- unix.SIGWINCH // the size is also news at the beginning
 
@@ -101,11 +102,23 @@ func (a *Attachment) handle(s unix.Signal) {
 		_ = a.Signal(s) // the command may just have ended
 		return
 	}
-	for _, file := range []*os.File{a.In, a.Out} {
-		if size, err := GetSize(file); err == nil {
-			_ = a.Resize(size) // it is not worth ending for
-			return
-		}
+	if size, err := GetSize(a.In, a.Out); err == nil {
+		_ = a.Resize(size) // it is not worth ending for
+	}
+}
+
+// FirstRealTime and LastRealTime are the real-time signals that C libraries leave to programs: they
+// keep two below for themselves. See signal(7).
+const (
+	FirstRealTime = unix.Signal(34)
+	LastRealTime  = unix.Signal(64)
+)
+
+// NotifyRealTime sends real-time signals to the channel, but for the first: Go's runtime ignores it,
+// and package os/signal cannot change that.
+func NotifyRealTime(signals chan<- os.Signal) {
+	for realTime := FirstRealTime + 1; realTime <= LastRealTime; realTime++ {
+		signal.Notify(signals, realTime)
 	}
 }
 
@@ -284,10 +297,16 @@ func SetSize(terminal *os.File, size *unix.Winsize) error {
 	return setErr
 }
 
-// GetSize returns how large a user's terminal is, in characters. It fails if the file is none.
-func GetSize(file *os.File) (*unix.Winsize, error) {
-	if file == nil {
-		return nil, os.ErrInvalid
+// GetSize returns how large a user's terminal is, in characters: the first terminal among files, of
+// which some may be nil. It fails if there is none.
+func GetSize(files ...*os.File) (*unix.Winsize, error) {
+	for _, file := range files {
+		if file == nil {
+			continue
+		}
+		if size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ); err == nil {
+			return size, nil
+		}
 	}
-	return unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	return nil, os.ErrInvalid
 }

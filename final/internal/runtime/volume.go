@@ -4,7 +4,9 @@ package runtime
 
 import (
 	"fmt"
+	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +23,9 @@ func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 			return nil, fmt.Errorf("opening volume %s: %w", v.Source, err)
 		}
 		trees = append(trees, l.hand(tree))
+		if err := v.checkPropagation(); err != nil {
+			return nil, err
+		}
 		attributes := unix.MountAttr{Propagation: v.propagation()}
 		if v.ReadOnly {
 			attributes.Attr_set = unix.MOUNT_ATTR_RDONLY
@@ -42,6 +47,40 @@ func (v *Volume) propagation() uint64 {
 	default:
 		return unix.MS_PRIVATE
 	}
+}
+
+// checkPropagation refuses a volume that mounts are to reach from the host, or the host from the
+// volume, where the mount of its source passes none on. See mount_namespaces(7), "SHARED SUBTREES".
+func (v *Volume) checkPropagation() error {
+	if v.propagation() == unix.MS_PRIVATE {
+		return nil
+	}
+	var stat unix.Statx_t
+	err := unix.Statx(at, v.Source, 0, unix.STATX_MNT_ID, &stat)
+	if err != nil {
+		return fmt.Errorf("opening volume %s: %w", v.Source, err)
+	}
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("looking for the mount of volume %s: %w", v.Source, err)
+	}
+	for line := range strings.Lines(string(table)) {
+		// 36 35 98:0 /root /point rw,noatime master:1 shared:2 - ext3 /dev/root rw: see proc_pid_mountinfo(5)
+		mount, _, _ := strings.Cut(line, " - ")
+		fields := strings.Fields(mount)
+		if fields[0] != strconv.FormatUint(stat.Mnt_id, 10) {
+			continue
+		}
+		isShared, isSlave := strings.Contains(mount, " shared:"), strings.Contains(mount, " master:")
+		switch {
+		case isShared || isSlave && v.propagation() == unix.MS_SLAVE:
+			return nil
+		case v.propagation() == unix.MS_SLAVE:
+			return fmt.Errorf("path %s is mounted on %s but it is not a shared or slave mount", v.Source, fields[4])
+		}
+		return fmt.Errorf("path %s is mounted on %s but it is not a shared mount", v.Source, fields[4])
+	}
+	return nil
 }
 
 // mountVolumes attaches the volumes, when the container's root is the only one: whatever links
