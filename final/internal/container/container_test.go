@@ -178,6 +178,7 @@ func TestState(t *testing.T) {
 	start, err := runtime.StartTime(os.Getpid())
 	require.NoError(t, err)
 	then := time.Now()
+	store := Open(t.TempDir())
 	for want, c := range map[string]*Container{
 		Created:  {},
 		Running:  {Started: then, attended: true},
@@ -185,6 +186,7 @@ func TestState(t *testing.T) {
 		Dead:     {Started: then, PID: os.Getpid(), PIDStart: start + 1},
 		Removing: {Started: then, Finished: then, Removing: true},
 	} {
+		c.store = store
 		assert.Equal(t, want, c.State())
 	}
 	before := &Container{Started: then, PID: os.Getpid(), PIDStart: start, Boot: "another"}
