@@ -103,8 +103,10 @@ func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error)
 	if n.Subnet, n.Gateway, err = s.chooseSubnet(name, subnet, gateway); err != nil {
 		return nil, err
 	}
-	if err := n.checkSubnet(); err != nil {
-		return nil, err
+	if subnet != "" { // one that was chosen is free
+		if err := n.checkSubnet(); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.record(); err != nil {
 		return nil, fmt.Errorf("recording network %s: %w", name, err)
@@ -115,7 +117,7 @@ func (s *Store) create(id, name, subnet, gateway string) (_ *Network, err error)
 		}
 	}()
 	fault.Point("network-recorded")
-	return n, n.up()
+	return n, n.build()
 }
 
 // up makes of the record what the kernel has to have. The bridge is switched on when all the
@@ -132,6 +134,11 @@ func (n *Network) up() error {
 	if err := n.checkSubnet(); err != nil {
 		return err
 	}
+	return n.build()
+}
+
+// build makes all that a network has in the kernel.
+func (n *Network) build() error {
 	if err := n.makeBridge(); err != nil {
 		return err
 	}
