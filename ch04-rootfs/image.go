@@ -113,11 +113,14 @@ func makeWhole(top, name string, fill func(ctx context.Context, dir string) erro
 
 // imageNames lists the images for an error message.
 func imageNames() []string {
-	archives, _ := filepath.Glob(filepath.Join(imagesDir(), "*.tar")) // only a bad pattern is an error
-	for i, archive := range archives {
-		archives[i] = strings.TrimSuffix(filepath.Base(archive), ".tar")
+	var names []string
+	entries, _ := os.ReadDir(imagesDir()) // without the directory there are no images
+	for _, entry := range entries {
+		if name, found := strings.CutSuffix(entry.Name(), ".tar"); found {
+			names = append(names, name)
+		}
 	}
-	return archives
+	return names
 }
 
 // lockDir waits until no other process holds the lock on the directory. Closing the file

@@ -152,9 +152,11 @@ func syncFile(path string) error {
 // imageNames lists the images: those that are an archive, and those that are a directory.
 func imageNames() []string {
 	var names []string
-	files, _ := filepath.Glob(filepath.Join(imagesDir(), "[^.]*")) // only a bad pattern is an error
-	for _, file := range files {
-		names = append(names, strings.TrimSuffix(filepath.Base(file), ".tar"))
+	entries, _ := os.ReadDir(imagesDir()) // without the directory there are no images
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), ".") {
+			names = append(names, strings.TrimSuffix(entry.Name(), ".tar"))
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -46,6 +46,13 @@ func parseVolumes(specs []string) ([]volume, error) {
 // parseVolume reads SRC:DST, SRC:DST:ro or SRC:DST:rw.
 func parseVolume(spec string) (volume, error) {
 	sections := strings.Split(spec, ":")
+	if strings.HasPrefix(sections[0], ".") {
+		source, err := filepath.Abs(sections[0])
+		if err != nil {
+			return volume{}, fmt.Errorf("invalid spec: %s: %w", spec, err)
+		}
+		sections[0] = source
+	}
 	switch {
 	case slices.Contains(sections, ""):
 		return volume{}, fmt.Errorf("invalid spec: %s: empty section between colons", spec)

@@ -38,7 +38,6 @@ func startShim() error {
 	}
 	shim := exec.Command("/proc/self/exe", append([]string{"--shim"}, os.Args[1:]...)...)
 	shim.Args[0] = os.Args[0]
-	shim.Dir = "/" // so that no file system is kept busy
 	// To wait takes no more of Go's threads than one processor has.
 	shim.Env = append(os.Environ(), "MYDOCKER_ROOT="+root, "GOMAXPROCS=1")
 	shim.ExtraFiles = []*os.File{theirs}
@@ -63,6 +62,9 @@ func startShim() error {
 // why it does not. After that nobody listens to it any more: what is to be known is recorded.
 func runShim(opts runOptions) error {
 	pipe := os.NewFile(pipeFD, "pipe")
+	if err := os.Chdir("/"); err != nil { // so that no file system is kept busy
+		return err
+	}
 	reported := false
 	err := runContainer(opts, func(id string) error {
 		reported = true
