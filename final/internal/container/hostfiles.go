@@ -61,8 +61,9 @@ func (c *Container) writeHostFiles() error {
 	return nil
 }
 
-// HostFile returns the path on the host of one of the files hosts, hostname and resolv.conf. The container may write to it, so it is on the disk,
-// and not in the runtime directory, which is in memory.
+// HostFile returns the path on the host of one of the files hosts, hostname and resolv.conf. The
+// container may write to it, so it is on the disk, and not in the runtime directory, which is in
+// memory.
 func (c *Container) HostFile(name string) string {
 	if name == "hosts" && c.hasEndpoint() {
 		return c.store.Networks.HostsFile(c.Config.Network, c.ID)

@@ -54,9 +54,9 @@ func (l *launch) overlayOptions(root Overlay) string {
 	return options(l.shortNames(root.Layers))
 }
 
-// shortNames returns names of the layers by descriptors of the player's. Mount(2) takes no more than a page of
-// options, which the paths of forty layers fill. The player opens the layers itself: through
-// descriptors of ours the kernel would find them in our mount namespace, and refuse them.
+// shortNames returns names of the layers by descriptors of the player's. Mount(2) takes no more than
+// a page of options, which the paths of forty layers fill. The player opens the layers itself:
+// through descriptors of ours the kernel would find them in our mount namespace, and refuse them.
 func (l *launch) shortNames(layers []string) []string {
 	var names []string
 	above := len(l.files) + len(layers) + 8 // all descriptors that the player has open by then
