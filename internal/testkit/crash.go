@@ -454,7 +454,7 @@ var kept = regexp.MustCompile("/scratch/.$|/swept$")
 var processID = regexp.MustCompile(`^process \d+`)
 
 // changes matches what is different after a reboot.
-var changes = regexp.MustCompile(`/(leases|endpoints|hosts\.d)/|\b10\.83\.`)
+var changes = regexp.MustCompile(`/(leases|endpoints|hosts\.d)/|\b10\.8[34]\.`)
 
 // describe describes all that containers, images, networks and volumes may leave behind.
 func (c *crasher) describe() []string {
