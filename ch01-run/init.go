@@ -93,7 +93,8 @@ func become(command []string) error {
 }
 
 // resetSignals gives each signal its default action. One that our caller ignores, as nohup does
-// SIGHUP, would stay ignored through fork and exec. See sigaction(2).
+// SIGHUP, would stay ignored through fork and exec. See sigaction(2). Package os/signal would start
+// a thread for it, which a limit of processes (chapter 3) may forbid.
 func resetSignals() {
 	var action [4]uint64 // all zero: SIG_DFL, no flags, no signals blocked
 	for signal := range uintptr(64) {

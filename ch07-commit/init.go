@@ -31,7 +31,7 @@ func runInit() error {
 
 // closeOnExec keeps all descriptors but stdin, stdout and stderr from the next program, also
 // those that our own caller left open. main calls it first, so that init does not even inherit
-// them: an image may hold links to /proc/self/fd.
+// them: a link to /proc/self/fd would lead the container to what is open there.
 func closeOnExec() error {
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("marking all descriptors close-on-exec: %w", err)
@@ -114,7 +114,8 @@ func become(command []string) error {
 }
 
 // resetSignals gives each signal its default action. One that our caller ignores, as nohup does
-// SIGHUP, would stay ignored through fork and exec. See sigaction(2).
+// SIGHUP, would stay ignored through fork and exec. See sigaction(2). Package os/signal would start
+// a thread for it, which a limit of processes (chapter 3) may forbid.
 func resetSignals() {
 	var action [4]uint64 // all zero: SIG_DFL, no flags, no signals blocked
 	for signal := range uintptr(64) {

@@ -17,8 +17,8 @@ import (
 
 // The program nft takes ten milliseconds, as long as the rest of a start. What changes with every
 // start and every network are elements of our sets and maps, so we send these to the kernel
-// ourselves, and ask it whether the rules have changed since we last looked at them. See netlink(7), and for the messages
-// linux/netfilter/nf_tables.h.
+// ourselves, and ask it whether the rules have changed since we last looked at them. See
+// netlink(7), and for the messages linux/netfilter/nf_tables.h.
 
 // element is an element of a set or a map in our table. Each part of a key takes a multiple of four
 // bytes.

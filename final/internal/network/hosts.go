@@ -144,11 +144,12 @@ func (c hostsChange) after() []byte {
 	return slices.Concat(c.before[:c.at], c.text, c.before[end:])
 }
 
-// changingFile is there while the containers' files are changed.
+// changingFile returns the path of a file that is there while the containers' files are changed.
 func (n *Network) changingFile() string { return filepath.Join(n.dir(), "hosts.changing") }
 
-// apply changes the network's file and those of its containers, if a killed process has left that
-// half done all of them: its own changes look like those of a container.
+// apply changes the network's file and those of its containers. A file that a container has
+// written to is left alone, unless a killed process has left the changing file behind: then it may
+// be that process that wrote last, and all files are written anew.
 func (c hostsChange) apply(n *Network) error {
 	_, err := os.Lstat(n.changingFile())
 	anew := err == nil

@@ -71,14 +71,14 @@ func (v *Volume) checkPropagation() error {
 		if fields[0] != strconv.FormatUint(stat.Mnt_id, 10) {
 			continue
 		}
-		isShared, isSlave := strings.Contains(mount, " shared:"), strings.Contains(mount, " master:")
-		switch {
-		case isShared || isSlave && v.propagation() == unix.MS_SLAVE:
-			return nil
-		case v.propagation() == unix.MS_SLAVE:
-			return fmt.Errorf("path %s is mounted on %s but it is not a shared or slave mount", v.Source, fields[4])
+		passesOn, wanted := strings.Contains(mount, " shared:"), "shared"
+		if v.propagation() == unix.MS_SLAVE {
+			passesOn, wanted = passesOn || strings.Contains(mount, " master:"), "shared or slave"
 		}
-		return fmt.Errorf("path %s is mounted on %s but it is not a shared mount", v.Source, fields[4])
+		if !passesOn {
+			return fmt.Errorf("path %s is mounted on %s but it is not a %s mount", v.Source, fields[4], wanted)
+		}
+		return nil
 	}
 	return nil
 }
