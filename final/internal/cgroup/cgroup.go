@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,31 +88,53 @@ func (parent Parent) Find(id string) (Group, error) {
 // IDs returns the IDs of all containers that have a group: those that run, and those whose mydocker
 // was killed.
 func (parent Parent) IDs() ([]string, error) {
+	dirs, err := parent.dirs()
+	if err != nil {
+		return nil, err
+	}
+	return groupsIn(dirs)
+}
+
+// Count returns about how many IDs there are, which costs the same for any number of them.
+func (parent Parent) Count() int {
+	dirs, _ := parent.dirs() // none, without cgroups
+	var stat unix.Stat_t
+	if len(dirs) == 0 || unix.Stat(dirs[0], &stat) != nil {
+		return 0
+	}
+	return int(stat.Nlink) - 2 // one for each directory in it: see inode(7)
+}
+
+// dirs returns the directories with the containers' groups.
+func (parent Parent) dirs() ([]string, error) {
 	version, err := version()
 	if err != nil {
 		return nil, err
 	}
 	if version == 2 {
-		return groupsIn(filepath.Join(mountPoint, string(parent)))
+		return []string{filepath.Join(mountPoint, string(parent))}, nil
 	}
-	return idsV1(mountPoint, string(parent))
+	return dirsV1(mountPoint, string(parent)), nil
 }
 
 // group returns the path of a container's group.
 func (parent Parent) group(id string) string { return filepath.Join(string(parent), id) }
 
-// groupsIn returns the names of the groups in a group, which need not be there.
-func groupsIn(dir string) (names []string, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking for cgroups: %w", err)
-	}
-	for _, entry := range entries {
-		if entry.IsDir() {
-			names = append(names, entry.Name())
+// groupsIn returns the names of the groups in those directories that there are.
+func groupsIn(dirs []string) (names []string, err error) {
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("looking for cgroups: %w", err)
+		}
+		for _, entry := range entries {
+			if entry.IsDir() {
+				names = append(names, entry.Name())
+			}
 		}
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // version tells v2, which is one hierarchy for all controllers, from v1, a tmpfs with one

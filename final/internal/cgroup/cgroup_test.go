@@ -182,11 +182,11 @@ func TestIDs(t *testing.T) {
 		"pids/mydocker/half/tasks":   "", // its other groups are removed already
 		"cpu/other/tasks":            "",
 	})
-	ids, err := idsV1(root, "mydocker")
+	ids, err := groupsIn(dirsV1(root, "mydocker"))
 	require.NoError(t, err)
 	assert.Equal(t, []string{"both", "half"}, ids)
 
-	ids, err = groupsIn(filepath.Join(root, "none")) // v2, before the first container
+	ids, err = groupsIn([]string{filepath.Join(root, "none")}) // v2, before the first container
 	require.NoError(t, err)
 	assert.Empty(t, ids)
 }

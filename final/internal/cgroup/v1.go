@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -69,22 +68,19 @@ func (g *v1) make() error {
 	return nil
 }
 
-// idsV1 looks at the first controller and at the last: whoever made a group, or removed it, went
-// through them in this order, and may have been killed half way.
-func idsV1(root, parent string) (ids []string, err error) {
-	controllers := findV1(root, parent).controllers
+// dirsV1 returns the directories of the first controller and of the last: whoever made a group, or
+// removed it, went through them in this order, and may have been killed half way.
+func dirsV1(root, parent string) []string {
+	g := findV1(root, parent)
+	controllers := g.controllers
 	if len(controllers) > 2 {
 		controllers = []string{controllers[0], controllers[len(controllers)-1]}
 	}
+	var dirs []string
 	for _, controller := range controllers {
-		names, err := groupsIn(filepath.Join(root, controller, parent))
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, names...)
+		dirs = append(dirs, g.dir(controller))
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return dirs
 }
 
 func (g *v1) dir(controller string) string {
