@@ -54,9 +54,12 @@ func (b *bench) start() {
 }
 
 func (b *bench) network() {
-	b.compare("start to exit, on a bridge", "ms", 10, b.withImages(), func(p *peer) (float64, error) {
-		return b.time(p.container("run", []string{"--rm", "--network", "bridge"}, "true"))
-	})
+	b.compare("start to exit, on a bridge", "ms", 10, b.withImages(), b.onBridge)
+}
+
+// onBridge starts a container on the default network.
+func (b *bench) onBridge(p *peer) (float64, error) {
+	return b.time(p.container("run", []string{"--rm", "--network", "bridge"}, "true"))
 }
 
 // parallel measures how many containers a second come and go when there are always eight.
@@ -204,6 +207,56 @@ func (b *bench) list() {
 	b.compare("start to exit, among 500 containers", "ms", 15, peers, func(p *peer) (float64, error) {
 		return b.time(p.once(b.name()))
 	})
+}
+
+// crowd shows whether it matters to a start how many containers of ours run already: to the kernel
+// it does. It leaves none of them.
+func (b *bench) crowd() {
+	ours := b.peers[0]
+	var running []string
+	for _, size := range []int{10, 300, 1000} {
+		for len(running) < size {
+			name := b.name()
+			if err := b.do(ours.container("run", []string{"--detach", "--network", "bridge", "--name", name}, "sleep", "1000")); err != nil {
+				b.complain(ours, "has no crowd of %d: %v", size, err)
+				return
+			}
+			running = append(running, name)
+		}
+		b.compare(fmt.Sprintf("start to exit, among %d of ours that run", size), "ms", 15, b.peers, func(p *peer) (float64, error) {
+			return b.time(p.once(b.name()))
+		})
+		b.compare("... on their bridge", "ms", 15, b.peers[:1], b.onBridge)
+	}
+	b.compare("remove 1000 that run", "ms", 1, b.peers[:1], func(p *peer) (float64, error) {
+		return b.time(p.with(append([]string{"rm", "--force"}, running...)...))
+	})
+}
+
+// networks shows whether it matters to a new network, and to a start, how many there are.
+func (b *bench) networks() {
+	ours, made := b.peers[:1], 0
+	for _, size := range []int{10, 250} {
+		ours = b.ready(ours, func(p *peer) error {
+			for ; made < size; made++ {
+				if err := b.do(p.with("network", "create", b.name())); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		var names []string
+		b.compare(fmt.Sprintf("create a network, among %d", size), "ms", 10, ours, func(p *peer) (float64, error) {
+			names = append(names, b.name())
+			return b.time(p.with("network", "create", names[len(names)-1]))
+		})
+		b.compare("... remove one", "ms", 10, ours, func(p *peer) (float64, error) {
+			name := names[0]
+			names = names[1:]
+			return b.time(p.with("network", "rm", name))
+		})
+		b.compare("... start to exit, on the default bridge", "ms", 15, ours, b.onBridge)
+	}
 }
 
 // memory measures what it takes that somebody waits for a container: the parent of its first process.

@@ -22,7 +22,7 @@ func main() {
 	}
 }
 
-// groups are what is measured, in this order: the last one leaves many containers behind.
+// groups are what is measured, in this order: the last ones leave many containers and networks behind.
 var groups = []struct {
 	name    string
 	measure func(*bench)
@@ -36,7 +36,9 @@ var groups = []struct {
 	{"logs", (*bench).logs},
 	{"commit", (*bench).commit},
 	{"image", (*bench).bigImage},
+	{"crowd", (*bench).crowd},
 	{"ps", (*bench).list},
+	{"networks", (*bench).networks},
 }
 
 func run(state, only string, readmes []string) error {
