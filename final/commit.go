@@ -5,12 +5,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/lixd/mydocker/final/internal/container"
 	"github.com/lixd/mydocker/final/internal/image"
+	"github.com/lixd/mydocker/final/internal/network"
 	"github.com/lixd/mydocker/final/internal/oci"
 )
 
@@ -36,7 +38,8 @@ func newCommitCommand() *cli.Command {
 			}
 			store := images()
 			opts.Ref, opts.Changes = cmd.Args().Get(1), cmd.StringSlice("change")
-			opts.Upper, opts.CreatedBy = c.Upper(), strings.Join(c.Command, " ")
+			opts.Upper, opts.Without = c.Upper(), path.Dir(network.HostsInLayer)
+			opts.CreatedBy = strings.Join(c.Command, " ")
 			if opts.Parent, err = store.FromConfig(c.ImageConfig); err != nil {
 				return err
 			}

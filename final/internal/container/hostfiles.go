@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lixd/mydocker/final/internal/network"
@@ -66,7 +68,7 @@ func (c *Container) writeHostFiles() error {
 // memory.
 func (c *Container) HostFile(name string) string {
 	if name == "hosts" && c.hasEndpoint() {
-		return c.store.Networks.HostsFile(c.Config.Network, c.ID)
+		return filepath.Join(c.store.Networks.HostsLayer(c.Config.Network), network.HostsInLayer)
 	}
 	return c.large(name)
 }
@@ -81,15 +83,27 @@ func hostsOfHost(hostname string) string {
 }
 
 // showHostFiles shows the container the files of owner, which is itself, or the container whose
-// network it shares, unless it sees something else in their place.
-func (c *Container) showHostFiles(owner *Container, spec *runtime.Spec) {
+// network it shares, unless it sees something else in their place. A network's file hosts comes as a
+// layer, so that what a container writes to it is in the container's own.
+func (c *Container) showHostFiles(owner *Container, spec *runtime.Spec) error {
 	var shown []runtime.Volume
 	for _, name := range hostFiles {
-		if target := "/etc/" + name; !isCovered(target, spec.Volumes) {
-			shown = append(shown, runtime.Volume{Source: owner.HostFile(name), Target: target, ReadOnly: c.Config.ReadOnly})
+		file := runtime.Volume{Source: owner.HostFile(name), Target: "/etc/" + name, ReadOnly: c.Config.ReadOnly}
+		if isCovered(file.Target, spec.Volumes) {
+			continue
 		}
+		if name == "hosts" && owner.hasEndpoint() {
+			file.Source, file.InRoot = "/"+network.HostsInLayer, true
+			spec.Root.Layers = slices.Insert(spec.Root.Layers, 0, c.store.Networks.HostsLayer(owner.Config.Network))
+		}
+		shown = append(shown, file)
 	}
 	spec.Volumes = append(shown, spec.Volumes...)
+	written := filepath.Join(c.Upper(), path.Dir(network.HostsInLayer))
+	if err := os.RemoveAll(written); err != nil { // in an earlier life
+		return fmt.Errorf("resetting the container's hosts: %w", err)
+	}
+	return nil
 }
 
 // isCovered tells whether one of the volumes is in the path's place, or around it.

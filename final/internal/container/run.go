@@ -245,8 +245,7 @@ func (c *Container) spec() (*runtime.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.showHostFiles(owner, spec)
-	return spec, nil
+	return spec, c.showHostFiles(owner, spec)
 }
 
 // NetworkOf and a container's ID are the network of a container that shares that one's.

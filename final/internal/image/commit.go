@@ -25,6 +25,7 @@ import (
 type CommitOptions struct {
 	Parent    *Image          // what the container was started from; FromConfig has it if it was removed
 	Upper     string          // the directory overlayfs wrote the changes to; nobody may write to it meanwhile
+	Without   string          // a path in there that is not part of the image, or empty
 	Config    oci.ImageConfig // the container's, before Changes
 	Changes   []string        // instructions of a Dockerfile, as commit -c takes them
 	Ref       string          // the new image's name, or empty
@@ -47,7 +48,7 @@ func (s *Store) Commit(ctx context.Context, o CommitOptions) (*Image, error) {
 		return nil, err
 	}
 	defer release()
-	layer, err := s.copyLayer(ctx, o.Upper)
+	layer, err := s.copyLayer(ctx, o.Upper, o.Without)
 	if err != nil {
 		return nil, fmt.Errorf("copying the container's layer: %w", err)
 	}
@@ -97,7 +98,7 @@ func (s *Store) importAt(ctx context.Context, created time.Time, archive io.Read
 		if _, err := unpack(ctx, stream, files); err != nil && !(mayBeEmpty && errors.Is(err, errEmpty)) {
 			return layerRecord{}, err
 		}
-		return packLayer(ctx, files, "")
+		return packLayer(ctx, files)
 	})
 	if err != nil {
 		return nil, err

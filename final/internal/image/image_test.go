@@ -595,7 +595,7 @@ func TestReplacedNameLeavesADanglingImage(t *testing.T) {
 func TestCrashLeftoversAreCleared(t *testing.T) {
 	s := newStore(t)
 	image := importTar(t, s, "kept", file{name: "f", content: "x"})
-	orphan, err := s.copyLayer(t.Context(), t.TempDir())
+	orphan, err := s.copyLayer(t.Context(), t.TempDir(), "")
 	require.NoError(t, err)
 	require.NoError(t, os.MkdirAll(filepath.Join(s.layersDir(), newName(), "fs/half"), 0o700))
 	require.NoError(t, os.Symlink("x", filepath.Join(s.namesDir(), newName())))

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -119,18 +120,24 @@ func (s *Store) newLayer(ctx context.Context, fill func(files string) (layerReco
 // syncTree is a step that a test watches.
 var syncTree = record.SyncTree
 
-// copyLayer makes a layer of a directory, in one pass.
-func (s *Store) copyLayer(ctx context.Context, dir string) (layerRecord, error) {
+// copyLayer makes a layer of a directory, but for the path without, in one pass.
+func (s *Store) copyLayer(ctx context.Context, dir, without string) (layerRecord, error) {
 	return s.newLayer(ctx, func(files string) (layerRecord, error) {
-		return packLayer(ctx, dir, files)
+		return hashLayer(func(archive io.Writer) (int64, error) {
+			return packAndCopy(ctx, dir, without, archive, files)
+		})
 	})
 }
 
-// packLayer finds out what there is to know about a directory as a layer, and on the way copies
-// it, if to is not empty.
-func packLayer(ctx context.Context, dir, to string) (layerRecord, error) {
+// packLayer returns the record of a directory as a layer.
+func packLayer(ctx context.Context, dir string) (layerRecord, error) {
+	return hashLayer(func(archive io.Writer) (int64, error) { return pack(ctx, dir, archive) })
+}
+
+// hashLayer returns the record of a layer that pack writes as an archive.
+func hashLayer(pack func(archive io.Writer) (size int64, err error)) (layerRecord, error) {
 	h := newHasher()
-	size, err := packAndCopy(ctx, dir, h, to)
+	size, err := pack(h)
 	id, packed := h.sum()
 	return layerRecord{DiffID: id, Size: size, Packed: packed}, err
 }

@@ -119,11 +119,11 @@ func (l layer) mend(ctx context.Context, made layer) error {
 
 // compare returns an error if the files of two layers differ.
 func (l layer) compare(ctx context.Context, other layer) error {
-	one, err := packLayer(ctx, l.files(), "")
+	one, err := packLayer(ctx, l.files())
 	if err != nil {
 		return err
 	}
-	two, err := packLayer(ctx, other.files(), "")
+	two, err := packLayer(ctx, other.files())
 	if err == nil && one.DiffID != two.DiffID {
 		err = errDiffers
 	}

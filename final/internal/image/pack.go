@@ -21,21 +21,21 @@ import (
 // about the machine. So the same files make the same archive, and the same digest. It returns
 // how many bytes are in the files.
 func pack(ctx context.Context, dir string, archive io.Writer) (size int64, err error) {
-	return packAndCopy(ctx, dir, archive, "")
+	return packAndCopy(ctx, dir, "", archive, "")
 }
 
-// packAndCopy does what pack does, and copies the files into the directory to while it reads
+// packAndCopy does what pack does, but for the path without, and copies the files into the directory to while it reads
 // them, as they are: owners, modes, times and extended attributes, hard links and holes.
 //
 // Where there is no freezer, a container may be at work in there. So every step begins at an
 // open directory and follows no link: none leads it to the host's files, whenever it appears.
-func packAndCopy(ctx context.Context, dir string, archive io.Writer, to string) (size int64, err error) {
+func packAndCopy(ctx context.Context, dir, without string, archive io.Writer, to string) (size int64, err error) {
 	src, err := os.Open(dir)
 	if err != nil {
 		return 0, err
 	}
 	defer src.Close()
-	p := packer{ctx: ctx, tar: tar.NewWriter(archive), names: map[uint64]string{}, top: -1}
+	p := packer{ctx: ctx, tar: tar.NewWriter(archive), without: without, names: map[uint64]string{}, top: -1}
 	dst := noCopy
 	if to != "" {
 		if dst, err = os.Open(to); err != nil {
@@ -52,7 +52,7 @@ func packAndCopy(ctx context.Context, dir string, archive io.Writer, to string) 
 
 // Copy copies into the directory to what is in another, as it is, and makes it one like that.
 func Copy(ctx context.Context, dir, to string) error {
-	_, err := packAndCopy(ctx, dir, io.Discard, to)
+	_, err := packAndCopy(ctx, dir, "", io.Discard, to)
 	return err
 }
 
@@ -60,12 +60,13 @@ func Copy(ctx context.Context, dir, to string) error {
 var noCopy *os.File
 
 type packer struct {
-	ctx   context.Context
-	tar   *tar.Writer
-	top   int               // the directory that is copied to, or -1
-	names map[uint64]string // by inode number, the name in the archive of a file that has several
-	size  int64             // bytes in regular files so far
-	chunk [256 << 10]byte   // what is being copied
+	ctx     context.Context
+	tar     *tar.Writer
+	without string            // the name in the archive of what is left out, or empty
+	top     int               // the directory that is copied to, or -1
+	names   map[uint64]string // by inode number, the name in the archive of a file that has several
+	size    int64             // bytes in regular files so far
+	chunk   [256 << 10]byte   // what is being copied
 }
 
 func (p *packer) packTop(src, dst *os.File) error {
@@ -106,6 +107,9 @@ func (p *packer) packEntries(src, dst *os.File, a attributes, at string) error {
 			return err
 		}
 		at := path.Join(at, name)
+		if at == p.without {
+			continue
+		}
 		if err := p.packEntry(src, dst, name, at); err != nil {
 			return fmt.Errorf("%s: %w", at, err)
 		}

@@ -164,7 +164,7 @@ func (sv *saver) saveLayer(ctx context.Context, id oci.Digest) (oci.Descriptor, 
 	l := sv.store.layer(id)
 	rec, err := l.read()
 	if err != nil || rec.Packed == 0 { // the record says nothing that the files do not
-		if rec, err = packLayer(ctx, l.files(), ""); err != nil {
+		if rec, err = packLayer(ctx, l.files()); err != nil {
 			return oci.Descriptor{}, fmt.Errorf("packing layer %s: %w", short(id), err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -13,14 +14,10 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/lixd/mydocker/final/internal/fault"
-	"github.com/lixd/mydocker/final/internal/record"
 )
 
-// The files by which programs turn names into addresses. They are in the container's directory,
-// and the container sees them as volumes.
+// The files by which programs turn names into addresses. The container sees them as volumes.
 
 // LocalHosts is the file hosts of a container that is on no network.
 const LocalHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -58,57 +55,75 @@ func CheckHostname(name string) error {
 	return nil
 }
 
-// hostsFile has the lines of the containers on the network. Each of them has a file of its own,
-// which begins with LocalHosts and goes on like this one.
+// HostsLayer returns a layer for the root of every container on the network. It has their file hosts,
+// with a line for each of them. A container that writes to the file gets a copy in its own layer, as of
+// any file of an image, and that copy stays as it is.
 //
-// What is mounted in a container is the file and not its name, so the files are changed in place,
-// and no line ever moves: a line goes to the end or into the place of others that were made blank. A
-// reader sees all other lines at any moment. The files are never read, as containers may write to
-// them. One that its container has written to is that container's own and stays as it is. They
-// are in the network's directory, on the disk: the runtime directory is in memory.
-func (n *Network) hostsFile() string { return filepath.Join(n.dir(), "hosts") }
-
-func (n *Network) hostsDir() string { return filepath.Join(n.dir(), "hosts.d") }
-
-// HostsFile is the file hosts of a container on a network.
-func (s *Store) HostsFile(network, containerID string) string {
-	n := &Network{Name: network, store: s}
-	return filepath.Join(n.hostsDir(), containerID)
+// So a change costs the same for any number of containers. The kernel's overlayfs.rst promises nothing
+// for changes below a mount. But a file that was not copied is read through the one below, and so shows
+// what is changed in place, while a new file of the same name would not be seen. No line ever moves: a
+// line goes to the end or over blank ones, and a reader sees all others at any moment.
+func (s *Store) HostsLayer(network string) string {
+	return (&Network{Name: network, store: s}).hostsLayer()
 }
 
-// writeHosts makes the container's file, and tells the others on the network its name. The caller
-// holds the lock on the networks.
-func (e *Endpoint) writeHosts() error {
-	n, line := e.network, []byte(e.hostsLine())
-	before, _ := os.ReadFile(n.hostsFile()) // not there before there are any
-	change := hostsChange{before: before, at: placeForLine(before, len(line)), text: line}
-	err := os.MkdirAll(n.hostsDir(), 0o700)
-	if err == nil {
-		err = change.apply(n)
+// HostsInLayer is the file's path in its layer. No container sees it there: its /dev is mounted over it.
+const HostsInLayer = "dev/hosts"
+
+func (n *Network) hostsLayer() string { return filepath.Join(n.dir(), "layer") }
+func (n *Network) hostsFile() string  { return filepath.Join(n.hostsLayer(), HostsInLayer) }
+
+// makeHosts makes the file, with the lines of all containers that are on the network already.
+func (n *Network) makeHosts() error {
+	hosts := []byte(LocalHosts)
+	for _, e := range n.Endpoints() {
+		hosts = append(hosts, e.hostsLine()...)
 	}
+	err := os.MkdirAll(filepath.Dir(n.hostsFile()), 0o755)
 	if err == nil {
-		err = change.create(filepath.Join(n.hostsDir(), e.ContainerID))
+		err = os.WriteFile(n.hostsFile(), hosts, 0o644)
 	}
 	if err != nil {
-		return fmt.Errorf("writing the container's hosts: %w", err)
+		return fmt.Errorf("making the network's hosts: %w", err)
 	}
 	return nil
 }
 
-// removeHosts removes the container's file, and its line from those of the others.
-func (n *Network) removeHosts(e *Endpoint) error {
-	err := os.Remove(filepath.Join(n.hostsDir(), e.ContainerID))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+// writeHosts tells all on the network the endpoint's name. The caller holds the lock on the networks.
+func (e *Endpoint) writeHosts() error {
+	file, hosts, err := e.network.openHosts()
+	if errors.Is(err, fs.ErrNotExist) { // an earlier mydocker made the network
+		return e.network.makeHosts()
 	}
-	before, _ := os.ReadFile(n.hostsFile())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	line := e.hostsLine()
+	_, err = file.WriteAt([]byte(line), placeForLine(hosts, len(line)))
+	fault.Point("hosts-changed")
+	if err != nil { // perhaps it was written in part
+		return fmt.Errorf("writing the network's hosts: %w", errors.Join(err, file.Truncate(int64(len(hosts)))))
+	}
+	return nil
+}
+
+// removeHosts makes the endpoint's line blank.
+func (n *Network) removeHosts(e *Endpoint) error {
+	file, hosts, err := n.openHosts()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
 	at := 0
-	for line := range bytes.Lines(before) {
+	for line := range bytes.Lines(hosts) {
 		if bytes.HasPrefix(line, []byte(e.Address.String()+"\t")) {
 			blank := append(bytes.Repeat([]byte(" "), len(line)-1), '\n')
-			change := hostsChange{before: before, at: at, text: blank}
-			err = errors.Join(err, change.apply(n))
-			before = change.after()
+			_, writeErr := file.WriteAt(blank, int64(at))
+			err = errors.Join(err, writeErr)
 		}
 		at += len(line)
 	}
@@ -118,88 +133,32 @@ func (n *Network) removeHosts(e *Endpoint) error {
 	return nil
 }
 
-// placeForLine returns where a line of this length goes: to blank lines, or to the end.
-func placeForLine(hosts []byte, length int) int {
+// openHosts opens the network's file, and reads it. No container can write to this one.
+func (n *Network) openHosts() (*os.File, []byte, error) {
+	file, err := os.OpenFile(n.hostsFile(), os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the network's hosts: %w", err)
+	}
+	hosts, err := io.ReadAll(file)
+	if err != nil {
+		file.Close()
+		return nil, nil, fmt.Errorf("reading the network's hosts: %w", err)
+	}
+	return file, hosts, nil
+}
+
+// placeForLine returns where a line of this length goes: over blank lines, or to the end.
+func placeForLine(hosts []byte, length int) int64 {
 	blank, at := 0, 0
 	for line := range bytes.Lines(hosts) {
 		at += len(line)
 		if len(bytes.TrimSpace(line)) > 0 {
 			blank = at
 		} else if at-blank >= length {
-			return blank
+			return int64(blank)
 		}
 	}
-	return blank
-}
-
-// hostsChange puts a text in the place of another in all files hosts of a network.
-type hostsChange struct {
-	before []byte // the lines of the containers
-	at     int    // where the text goes, which ends before a line ends, or with it
-	text   []byte
-}
-
-func (c hostsChange) after() []byte {
-	end := min(c.at+len(c.text), len(c.before))
-	return slices.Concat(c.before[:c.at], c.text, c.before[end:])
-}
-
-// changingFile returns the path of a file that is there while the containers' files are changed.
-func (n *Network) changingFile() string { return filepath.Join(n.dir(), "hosts.changing") }
-
-// apply changes the network's file and those of its containers. A file that a container has
-// written to is left alone, unless a killed process has left the changing file behind: then it may
-// be that process that wrote last, and all files are written anew.
-func (c hostsChange) apply(n *Network) error {
-	_, err := os.Lstat(n.changingFile())
-	anew := err == nil
-	if err := os.WriteFile(n.changingFile(), nil, 0o600); err != nil {
-		return err
-	}
-	if err := record.ReplaceFile(n.hostsFile(), c.after()); err != nil {
-		return err
-	}
-	files, err := os.ReadDir(n.hostsDir())
-	for _, file := range files {
-		err = errors.Join(err, c.applyTo(filepath.Join(n.hostsDir(), file.Name()), anew))
-	}
-	return errors.Join(err, os.Remove(n.changingFile()))
-}
-
-// ourTime is the time at which a file was changed that its container has not written to.
-var ourTime = []unix.Timeval{{Sec: 1e9}, {Sec: 1e9}}
-
-// applyTo changes a container's file. One that a killed process has not brought up to date gets
-// everything anew.
-func (c hostsChange) applyTo(file string, anew bool) error {
-	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil || stat.Mtim.Sec != ourTime[1].Sec && !anew {
-		return err
-	}
-	if stat.Size == int64(len(LocalHosts)+len(c.before)) && !anew {
-		_, err = unix.Pwrite(fd, c.text, int64(len(LocalHosts)+c.at))
-	} else {
-		all := append([]byte(LocalHosts), c.after()...)
-		if _, err = unix.Pwrite(fd, all, 0); err == nil {
-			err = unix.Ftruncate(fd, int64(len(all)))
-		}
-	}
-	fault.Point("hosts-changed")
-	return errors.Join(err, unix.Futimes(fd, ourTime))
-}
-
-// create makes a container's file.
-func (c hostsChange) create(file string) error {
-	_ = os.Remove(file) // of a killed process, perhaps
-	if err := os.WriteFile(file, append([]byte(LocalHosts), c.after()...), 0o644); err != nil {
-		return err
-	}
-	return unix.Utimes(file, ourTime)
+	return int64(blank)
 }
 
 func isHostname(name string) bool {

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/lixd/mydocker/final/internal/record"
@@ -135,22 +136,23 @@ func findOverlap(subnet netip.Prefix, all []taken) error {
 // takenByOthers returns the addresses of all other networks, and those that the host has a
 // route to.
 func (n *Network) takenByOthers() (all []taken, err error) {
-	networks, err := n.store.List()
+	names, err := n.store.names()
 	if err != nil {
 		return nil, err
 	}
-	for _, other := range networks {
-		if other.Name != n.Name {
-			all = append(all, taken{other.Subnet, fmt.Sprintf("network %s (%s)", other.Name, other.Subnet)})
+	for _, name := range names {
+		if name != n.Name {
+			subnet := n.store.subnetOf(name)
+			all = append(all, taken{subnet, fmt.Sprintf("network %s (%s)", name, subnet)})
 		}
 	}
 	routes, err := netlink.RouteList(nil, unix.AF_INET)
 	if err != nil {
 		return nil, fmt.Errorf("listing the host's routes: %w", err)
 	}
-	ours, _ := net.InterfaceByName(n.bridge()) // left over, or none
+	ours, _ := netlink.LinkByName(n.bridge()) // left over, or none
 	for _, route := range routes {
-		if route.Dst == nil || ours != nil && route.LinkIndex == ours.Index {
+		if route.Dst == nil || ours != nil && route.LinkIndex == ours.Attrs().Index {
 			continue
 		}
 		ip, _ := netip.AddrFromSlice(route.Dst.IP.To4())
@@ -161,6 +163,20 @@ func (n *Network) takenByOthers() (all []taken, err error) {
 		}
 	}
 	return all, nil
+}
+
+// subnetOf returns the subnet of the network of this name.
+func (s *Store) subnetOf(name string) netip.Prefix {
+	text, _ := os.Readlink(filepath.Join(s.dir(), name, subnetName))
+	subnet, err := netip.ParsePrefix(text)
+	if err == nil {
+		return subnet
+	}
+	n, _ := s.read(name) // an earlier mydocker made it
+	if n == nil {
+		return netip.Prefix{}
+	}
+	return n.Subnet
 }
 
 // ipNet is a prefix as netlink wants it.
@@ -195,6 +211,11 @@ func (e *Endpoint) setUpEth0() error {
 		return err
 	}
 	if err := netlink.AddrAdd(eth0, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(e.Address, e.network.Subnet.Bits()))}); err != nil {
+		return err
+	}
+	// With an IPv6 address, each new container would announce itself to all others on the bridge.
+	err = netlink.LinkSetIP6AddrGenMode(eth0, nl.IN6_ADDR_GEN_MODE_NONE)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // of a kernel without IPv6
 		return err
 	}
 	if err := netlink.LinkSetUp(eth0); err != nil {

@@ -139,6 +139,11 @@ func (n *Network) up() error {
 
 // build makes all that a network has in the kernel.
 func (n *Network) build() error {
+	if !bridgeIsUp(n.bridge()) { // for a new network, and after a reboot
+		if err := n.makeHosts(); err != nil {
+			return err
+		}
+	}
 	if err := n.makeBridge(); err != nil {
 		return err
 	}
@@ -227,6 +232,10 @@ const (
 	removing = ".removing"
 )
 
+// subnetName is that of a link in the network's directory to its subnet, which is faster to read
+// than the record: a new network looks at those of all others.
+const subnetName = "subnet"
+
 // record writes down a new network, which appears among the others when it is whole.
 func (n *Network) record() error {
 	dir := filepath.Join(n.store.dir(), making)
@@ -234,6 +243,9 @@ func (n *Network) record() error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "leases"), 0o700); err != nil {
+		return err
+	}
+	if err := os.Symlink(n.Subnet.String(), filepath.Join(dir, subnetName)); err != nil {
 		return err
 	}
 	if err := record.Write(filepath.Join(dir, "network.json"), n); err != nil {
@@ -296,17 +308,31 @@ func (n *Network) check(name string) error {
 
 // List returns all networks, by name, those with a damaged record among them.
 func (s *Store) List() ([]*Network, error) {
-	entries, err := os.ReadDir(s.dir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking for networks: %w", err)
+	names, err := s.names()
+	if err != nil {
+		return nil, err
 	}
 	var networks []*Network
-	for _, entry := range entries {
-		if n, _ := s.read(entry.Name()); n != nil {
+	for _, name := range names {
+		if n, _ := s.read(name); n != nil {
 			networks = append(networks, n)
 		}
 	}
 	return networks, nil
+}
+
+// names returns the names of all networks, in order.
+func (s *Store) names() (names []string, err error) {
+	entries, err := os.ReadDir(s.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for networks: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() && entry.Name()[0] != '.' { // those are ours
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
 }
 
 // Find finds a network by its ID, by its name, or by the first digits of its ID. Like read it also

@@ -85,6 +85,10 @@ type Volume struct {
 	Source   string // absolute path on the host, where it exists
 	Target   string // absolute path in the container, made if it is missing
 	ReadOnly bool   // together with all that is mounted in it
+	// InRoot takes Source for a file of the container's own root, below /dev: a container does not see
+	// it there, as its /dev is mounted over it. A file that many containers have in a layer is
+	// such a source. What a container writes to it is a copy, in its Upper.
+	InRoot bool `json:",omitempty"`
 	// Propagation is of later mounts in it: slave shows the host's to the container, shared also the
 	// container's to the host, private neither. With an r before it, it says the same. See
 	// mount_namespaces(7).

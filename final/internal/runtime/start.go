@@ -53,6 +53,7 @@ func start(spec Spec) (_ *Process, err error) {
 	l.joinNetwork(spec.Network)
 	l.enterOverlay(spec.Root)
 	l.detachOldRoot()
+	l.openVolumesInRoot(spec.Volumes, trees)
 	l.mountFileSystems(pts)
 	l.makeDevices()
 	if spec.Network == (Network{}) {
@@ -142,6 +143,12 @@ func (l *launch) stdio() [3]*os.File {
 func (l *launch) hand(fd int) int {
 	l.fds = append(l.fds, fd)
 	l.files = append(l.files, fd)
+	return len(l.files) - 1
+}
+
+// reserve returns a descriptor number of the player's that a step fills with dup3(2).
+func (l *launch) reserve() int {
+	l.files = append(l.files, l.files[pipeFD])
 	return len(l.files) - 1
 }
 

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,10 @@ import (
 func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 	var trees []int
 	for _, v := range volumes {
+		if v.InRoot {
+			trees = append(trees, l.reserve())
+			continue
+		}
 		tree, err := unix.OpenTree(at, v.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 		if err != nil {
 			return nil, fmt.Errorf("opening volume %s: %w", v.Source, err)
@@ -35,6 +40,23 @@ func (l *launch) openVolumes(volumes []Volume) ([]int, error) {
 		}
 	}
 	return trees, nil
+}
+
+// openVolumesInRoot does for the sources in the container's root what openVolumes does for others,
+// when there is nothing mounted over them yet.
+func (l *launch) openVolumesInRoot(volumes []Volume, trees []int) {
+	for i, v := range volumes {
+		if !v.InRoot {
+			continue
+		}
+		doing := "opening volume " + v.Source
+		l.call(doing, unix.SYS_OPEN_TREE, at, v.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		l.call(doing, unix.SYS_DUP3, previous, trees[i], unix.O_CLOEXEC)
+		if v.ReadOnly {
+			attributes := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+			l.call(doing, unix.SYS_MOUNT_SETATTR, trees[i], "", unix.AT_EMPTY_PATH, bytesOf(attributes), unsafe.Sizeof(*attributes))
+		}
+	}
 }
 
 // propagation returns the flag of mount_setattr(2).
