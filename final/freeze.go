@@ -12,7 +12,8 @@ import (
 )
 
 // whileFrozen calls do while the container's processes stand still. A guard, which is a process of
-// its own, thaws them when do has returned, or when this process has been killed.
+// its own, thaws them when do has returned, or when this process has been killed. If the guard is
+// killed as well, the next command thaws them.
 func whileFrozen(c *container.Container, do func() error) (err error) {
 	guard := again("thaw", c.ID)
 	guard.Stderr = os.Stderr
@@ -29,7 +30,9 @@ func whileFrozen(c *container.Container, do func() error) (err error) {
 			err = errors.Join(err, thaw(c.ID))
 		}
 	}()
-	if err := c.Pause(); err != nil {
+	lock, err := c.PauseToCommit()
+	defer lock.Close()
+	if err != nil {
 		return err
 	}
 	return do()

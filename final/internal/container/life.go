@@ -214,6 +214,48 @@ func (c *Container) Pause() error {
 	if c.State() == Paused {
 		return fmt.Errorf("container %s is already paused", c.ID)
 	}
+	if err := c.removeCommitFile(); err != nil {
+		return err
+	}
+	return c.freeze()
+}
+
+// PauseToCommit does what Pause does until the file that it returns is closed, and Unpause is called.
+// If this process is killed before, the next one that asks for the container's state resumes it.
+func (c *Container) PauseToCommit() (*os.File, error) {
+	file, err := os.OpenFile(c.path(commitFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pausing the container: %w", err)
+	}
+	return file, c.freeze()
+}
+
+// resumeAfterCommit resumes a container that a commit has paused which was killed, and reports whether
+// it is one.
+func (c *Container) resumeAfterCommit() bool {
+	file, err := os.Open(c.path(commitFile))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	if unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil || c.thaw() != nil {
+		return false
+	}
+	_ = c.removeCommitFile() // or Pause does
+	return true
+}
+
+func (c *Container) removeCommitFile() error {
+	if file := c.path(commitFile); exists(file) {
+		return os.Remove(file)
+	}
+	return nil
+}
+
+func (c *Container) freeze() error {
 	group, err := c.runningGroup()
 	if err != nil {
 		return err
@@ -234,7 +276,7 @@ func (c *Container) Unpause() error {
 	if err != nil {
 		return err
 	}
-	return c.unlessEnded(group.Thaw())
+	return c.unlessEnded(errors.Join(group.Thaw(), c.removeCommitFile()))
 }
 
 func (c *Container) runningGroup() (cgroup.Group, error) {

@@ -131,6 +131,7 @@ func (c *Container) large(name string) string {
 const (
 	recordFile   = "container.json"
 	removingFile = "removing.json" // the record, when somebody has begun to remove the container
+	commitFile   = "commit"        // locked by a commit that has paused the container
 	lockName     = "lock"          // of a file: whoever changes the record has it locked
 )
 
@@ -305,7 +306,7 @@ const (
 // State says what has become of the container.
 func (c *Container) State() string {
 	state := c.recordedState()
-	if state == Running && c.isFrozen() {
+	if state == Running && c.isFrozen() && !c.resumeAfterCommit() {
 		return Paused
 	}
 	return state
