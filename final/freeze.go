@@ -31,10 +31,10 @@ func whileFrozen(c *container.Container, do func() error) (err error) {
 		}
 	}()
 	lock, err := c.PauseToCommit()
-	defer lock.Close()
 	if err != nil {
 		return err
 	}
+	defer lock.Close()
 	return do()
 }
 

@@ -224,13 +224,18 @@ func (c *Container) Pause() error {
 // If this process is killed before, the next one that asks for the container's state resumes it.
 func (c *Container) PauseToCommit() (*os.File, error) {
 	file, err := os.OpenFile(c.path(commitFile), os.O_CREATE|os.O_RDWR, 0o600)
-	if err == nil {
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("pausing the container: %w", err)
 	}
-	return file, c.freeze()
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+	if err == nil {
+		err = c.freeze()
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // resumeAfterCommit resumes a container that a commit has paused which was killed, and reports whether
@@ -249,8 +254,9 @@ func (c *Container) resumeAfterCommit() bool {
 }
 
 func (c *Container) removeCommitFile() error {
-	if file := c.path(commitFile); exists(file) {
-		return os.Remove(file)
+	file := c.path(commitFile)
+	if err := os.Remove(file); err != nil && exists(file) {
+		return err
 	}
 	return nil
 }
