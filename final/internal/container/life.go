@@ -161,14 +161,19 @@ func (c *Container) waitEnd(timeout time.Duration) error {
 	if err := c.Target().WaitEnd(deadline); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.waitUnattended() }()
 	select {
-	case err := <-ended:
+	case err := <-c.unattended():
 		return err
 	case <-time.After(time.Until(deadline)):
 		return fmt.Errorf("container %s does not end", c.ShortID())
 	}
+}
+
+// unattended returns a channel that gets the result of waitUnattended.
+func (c *Container) unattended() <-chan error {
+	known, ended := *c, make(chan error, 1)
+	go func() { ended <- known.waitUnattended() }()
+	return ended
 }
 
 // waitUnattended waits until nobody waits for the container any more: then all is recorded.
@@ -385,6 +390,7 @@ func (c *Container) leaveNetworks() error {
 // that another process is about to start.
 func (c *Container) seize(force bool) (*os.File, error) {
 	deadline := time.Now().Add(30 * time.Second)
+	var unattended <-chan error
 	for {
 		if c.IsRunning() {
 			if !force {
@@ -402,7 +408,16 @@ func (c *Container) seize(force bool) (*os.File, error) {
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("container %s does not end, or another process is starting or removing it: try again", c.ShortID())
 		}
-		time.Sleep(2 * time.Millisecond)
+		if unattended == nil {
+			unattended = c.unattended()
+		}
+		select {
+		case err := <-unattended: // once: then another process that wants the lock may have it
+			if err != nil {
+				return nil, err
+			}
+		case <-time.After(2 * time.Millisecond):
+		}
 		now, err := c.store.readFrom(c.place, c.ID)
 		if err != nil {
 			return nil, err
