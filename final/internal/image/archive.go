@@ -164,7 +164,7 @@ func (a *archive) spoolSparse(content io.Reader) (file *os.File, offset int64, e
 	if offset, err = a.sparse.Seek(0, io.SeekCurrent); err != nil {
 		return nil, 0, err
 	}
-	size, err := io.Copy(holeWriter{a.sparse}, content)
+	size, err := io.Copy(&holeWriter{file: a.sparse}, content)
 	if err == nil {
 		err = a.sparse.Truncate(offset + size) // a hole at the end counts too
 	}

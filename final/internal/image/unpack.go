@@ -323,7 +323,7 @@ func createRegular(parent int, name string, content io.Reader) error {
 		return err
 	}
 	file := os.NewFile(uintptr(fd), name)
-	size, err := io.Copy(holeWriter{file}, content)
+	size, err := io.Copy(&holeWriter{file: file}, content)
 	if err == nil {
 		err = file.Truncate(size) // a hole at the end counts too
 	}
@@ -333,17 +333,23 @@ func createRegular(parent int, name string, content io.Reader) error {
 // holeWriter leaves out what is all zeros. A sparse file is larger than what it takes on the
 // disk, and would not be if it were written in full.
 type holeWriter struct {
-	file *os.File
+	file    *os.File
+	pending int // bytes since beginSync
 }
 
 var zeros [32 << 10]byte // what io.Copy writes at a time
 
-func (w holeWriter) Write(p []byte) (int, error) {
+func (w *holeWriter) Write(p []byte) (int, error) {
 	if len(p) <= len(zeros) && bytes.Equal(p, zeros[:len(p)]) {
 		_, err := w.file.Seek(int64(len(p)), io.SeekCurrent)
 		return len(p), err
 	}
-	return w.file.Write(p)
+	n, err := w.file.Write(p)
+	if w.pending += n; w.pending >= 256<<10 {
+		beginSync(w.file)
+		w.pending = 0
+	}
+	return n, err
 }
 
 // xattrPrefix is what the names of extended attributes begin with in an archive, as GNU tar
