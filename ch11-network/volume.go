@@ -61,7 +61,7 @@ func parseVolume(spec string) (volume, error) {
 	case len(sections) == 3 && sections[2] != "ro" && sections[2] != "rw":
 		return volume{}, fmt.Errorf("invalid mode: %s", sections[2])
 	case !path.IsAbs(sections[0]):
-		return volume{}, fmt.Errorf("invalid spec: %s: the host's path must be absolute", spec)
+		return volume{}, fmt.Errorf("invalid spec: %s: the host's path must be absolute, or start with ./", spec)
 	case !path.IsAbs(sections[1]):
 		return volume{}, fmt.Errorf("invalid mount path: '%s' mount path must be absolute", sections[1])
 	case path.Clean(sections[1]) == "/":

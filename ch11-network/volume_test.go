@@ -25,7 +25,7 @@ func TestParseVolumes(t *testing.T) {
 		"/a":        "invalid spec: /a: SRC:DST or SRC:DST:ro is wanted",
 		"/a:/b:":    "invalid spec: /a:/b:: empty section between colons",
 		"/a:/b:RO":  "invalid mode: RO",
-		"a:/b":      "invalid spec: a:/b: the host's path must be absolute",
+		"a:/b":      "invalid spec: a:/b: the host's path must be absolute, or start with ./",
 		"/a:b":      "invalid mount path: 'b' mount path must be absolute",
 		"/a:/.":     "invalid spec: /a:/.: destination can't be '/'",
 		"/a:/b\xff": "invalid spec: /a:/b\xff: SRC:DST or SRC:DST:ro is wanted",
