@@ -250,11 +250,14 @@ func (s *Store) FromConfig(raw []byte) (*Image, error) {
 }
 
 // Layers returns the directories with the image's files, the topmost layer first, as overlayfs
-// has them.
+// expects them. An image may hold the same layer several times, and overlayfs takes a directory
+// only once. The topmost occurrence is enough: it hides whatever the lower ones would add.
 func (i *Image) Layers() []string {
 	var dirs []string
 	for _, id := range slices.Backward(i.Config.RootFS.DiffIDs) {
-		dirs = append(dirs, i.store.layer(id).files())
+		if dir := i.store.layer(id).files(); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
 	}
 	return dirs
 }
