@@ -23,7 +23,8 @@ import (
 	"github.com/lixd/mydocker/final/internal/oci"
 )
 
-// statusBadTemplate is what docker exits with when a template asks for what is not there.
+// statusBadTemplate is the exit status for a template that cannot be parsed, as docker has it. One that
+// asks for a missing field fails with the status 1, like an object that is not found.
 const statusBadTemplate = 64
 
 func newInspectCommand() *cli.Command {
@@ -96,8 +97,8 @@ func describeContainer(c *container.Container) map[string]any {
 		"Path":        command[0], "Args": command[1:], "LogPath": c.LogPath(),
 		"State": map[string]any{
 			"Status": state, "Running": c.IsRunning(), "Paused": state == container.Paused, "Dead": state == container.Dead,
-			"Restarting": false,
-			"OOMKilled":  c.OOM, "Pid": 0, "ExitCode": c.Status, "Error": c.Error, "StartedAt": c.Started, "FinishedAt": c.Finished,
+			"Restarting": false, "Health": nil,
+			"OOMKilled": c.OOM, "Pid": 0, "ExitCode": c.Status, "Error": c.Error, "StartedAt": c.Started, "FinishedAt": c.Finished,
 		},
 		"Config": map[string]any{
 			"Image": c.Image, "Env": c.Config.Env, "WorkingDir": c.Config.Dir, "User": c.Config.User, "Hostname": c.Config.Hostname,
@@ -292,7 +293,7 @@ func printEach(format string, objects []any) error {
 	for _, object := range objects {
 		var out bytes.Buffer
 		if err := parsed.Execute(&out, object); err != nil {
-			return exitError{status: statusBadTemplate, err: fmt.Errorf("template parsing error: %w", err)}
+			return fmt.Errorf("template parsing error: %w", err)
 		}
 		fmt.Println(out.String())
 	}
