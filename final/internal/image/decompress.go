@@ -19,15 +19,15 @@ import (
 // decompressors are the ways to read what begins like this. For zstd and xz there are the programs of
 // these names: as packages they would cost every command, as each one is set up at every start. That
 // of zstd takes a 25th of a container's, and those of gzip and bzip2 a 100th of a millisecond.
-var decompressors = map[string]func(ctx context.Context, r io.Reader) (io.ReadCloser, error){
-	"\x1f\x8b": func(_ context.Context, r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) },
-	"BZh": func(_ context.Context, r io.Reader) (io.ReadCloser, error) {
+var decompressors = map[string]func(ctx context.Context, r *bufio.Reader) (io.ReadCloser, error){
+	"\x1f\x8b": func(_ context.Context, r *bufio.Reader) (io.ReadCloser, error) { return newGzipReader(r) },
+	"BZh": func(_ context.Context, r *bufio.Reader) (io.ReadCloser, error) {
 		return io.NopCloser(bzip2.NewReader(r)), nil
 	},
-	"\x28\xb5\x2f\xfd": func(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
+	"\x28\xb5\x2f\xfd": func(ctx context.Context, r *bufio.Reader) (io.ReadCloser, error) {
 		return startDecompressor(ctx, "zstd", r)
 	},
-	"\xfd7zXZ\x00": func(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
+	"\xfd7zXZ\x00": func(ctx context.Context, r *bufio.Reader) (io.ReadCloser, error) {
 		return startDecompressor(ctx, "xz", r)
 	},
 }
@@ -58,6 +58,46 @@ func decompress(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
 		}
 	}
 	return io.NopCloser(buffered), nil
+}
+
+// gzipReader reads the members of a gzip stream and ignores zeros after them, as gzip does. Archives
+// that went through a tape, a block device or dd are padded so to whole blocks.
+type gzipReader struct {
+	*gzip.Reader
+	compressed *bufio.Reader
+}
+
+func newGzipReader(r *bufio.Reader) (io.ReadCloser, error) {
+	member, err := gzip.NewReader(r)
+	if err != nil {
+		return nil, err
+	}
+	member.Multistream(false)
+	return gzipReader{member, r}, nil
+}
+
+func (g gzipReader) Read(p []byte) (int, error) {
+	n, err := g.Reader.Read(p)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	for {
+		next, err := g.compressed.ReadByte()
+		if err != nil {
+			return n, err
+		}
+		if next == 0 {
+			continue
+		}
+		if err := g.compressed.UnreadByte(); err != nil {
+			return n, err
+		}
+		if err := g.Reset(g.compressed); err != nil {
+			return n, err
+		}
+		g.Multistream(false)
+		return n, nil
+	}
 }
 
 // decompressor is what a program makes of a stream, until it is closed.

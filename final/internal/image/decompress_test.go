@@ -47,6 +47,22 @@ func TestDecompress(t *testing.T) {
 	}
 }
 
+func TestDecompressGzipOfSeveralMembersAndPadding(t *testing.T) {
+	whole := string(compressed(t, "gzip", lines))
+	stream, err := decompress(t.Context(), strings.NewReader(whole+whole+strings.Repeat("\x00", 10240)))
+	require.NoError(t, err)
+	output, err := io.ReadAll(stream)
+	require.NoError(t, err)
+	require.Equal(t, string(lines)+string(lines), string(output))
+	_, err = stream.Read(make([]byte, 1))
+	require.Equal(t, io.EOF, err)
+
+	stream, err = decompress(t.Context(), strings.NewReader(whole+"garbage"))
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, stream)
+	require.Error(t, err)
+}
+
 func TestDecompressFailsWithItsStream(t *testing.T) {
 	for _, program := range []string{"gzip", "bzip2", "zstd", "xz"} {
 		t.Run(program, func(t *testing.T) { failsWithItsStream(t, program) })
