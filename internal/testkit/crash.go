@@ -407,12 +407,6 @@ func (c *crasher) clear(v victim) error {
 		return err
 	}
 	_ = os.Remove("out.tar") // it need not be there
-	if c.disk != "" {
-		// The record of a container with --rm was in memory. Its anonymous volumes are not.
-		if err := mydockers("volume prune -f"); err != nil {
-			return err
-		}
-	}
 	return eventually(func() error {
 		if diff := gocmp.Diff(c.existing, c.describe()); diff != "" {
 			return errors.New("left behind:\n" + diff)

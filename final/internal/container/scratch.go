@@ -62,7 +62,8 @@ func (s *Store) makeScratch() error {
 	return nil
 }
 
-// sweepScratch removes what is left of containers that ended with the machine. It does so once.
+// sweepScratch removes what is left of containers that ended with the machine, and the volumes that
+// were made for them alone. It does so once.
 func (s *Store) sweepScratch(path string) error {
 	run := place(s.Run)
 	swept := filepath.Join(s.Run, "swept")
@@ -71,10 +72,18 @@ func (s *Store) sweepScratch(path string) error {
 	}
 	dirs, err := os.ReadDir(path)
 	for _, dir := range dirs {
-		err = errors.Join(err, removeIf(filepath.Join(path, dir.Name()), func(name string) bool {
+		sweepErr := removeIf(filepath.Join(path, dir.Name()), func(name string) bool {
 			id, _, _ := strings.Cut(name, "-")
-			return !exists(run.making(id)) && !exists(run.container(id)) // in this order, as it goes from there to there
-		}))
+			if exists(run.making(id)) || exists(run.container(id)) { // in this order, as it goes from there to there
+				return false
+			}
+			lost := &Container{ID: id, store: s, place: run}
+			lost.findOwnVolumes()
+			volumesErr := lost.removeVolumes()
+			err = errors.Join(err, volumesErr)
+			return volumesErr == nil
+		})
+		err = errors.Join(err, sweepErr)
 	}
 	if err == nil {
 		err = os.WriteFile(swept, nil, 0o600)
