@@ -121,7 +121,7 @@ func (s *Store) Leave(e *Endpoint) error {
 	}
 	defer lock.Close()
 	held, err := n.readLease(e.Address)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && held.ContainerID != e.ContainerID {
+	if errors.Is(err, fs.ErrNotExist) && !n.isLinked(e) || err == nil && held.ContainerID != e.ContainerID {
 		return nil // somebody else has given it back, and it may be another's by now
 	}
 	return n.giveBack(e)
@@ -177,6 +177,12 @@ func (n *Network) linkEndpoint(e *Endpoint) error {
 		err = os.Symlink(e.Address.String(), link)
 	}
 	return err
+}
+
+// isLinked tells whether the container still holds the address, though the lease may be lost.
+func (n *Network) isLinked(e *Endpoint) bool {
+	address, err := os.Readlink(n.endpointLink(e.ContainerID))
+	return err == nil && address == e.Address.String()
 }
 
 func (n *Network) unlinkEndpoint(containerID string) error {

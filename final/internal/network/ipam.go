@@ -339,7 +339,7 @@ func (n *Network) next(addr netip.Addr) netip.Addr {
 }
 
 func (n *Network) release(addr netip.Addr) error {
-	if err := os.Remove(n.leaseFile(addr)); err != nil {
+	if err := os.Remove(n.leaseFile(addr)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("giving back the address: %w", err)
 	}
 	return nil
