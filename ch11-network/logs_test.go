@@ -155,3 +155,14 @@ func TestParseSince(t *testing.T) {
 		assert.Error(t, err, since)
 	}
 }
+
+func TestPipesAreLarge(t *testing.T) {
+	log := &logFile{}
+	stream, err := log.newStream("stdout")
+	require.NoError(t, err)
+	size, err := unix.FcntlInt(stream.theirs.Fd(), unix.F_GETPIPE_SZ, 0)
+	require.NoError(t, err)
+	assert.Equal(t, pipeSize, size)
+	require.NoError(t, stream.theirs.Close())
+	log.copying.Wait()
+}
