@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,7 +55,7 @@ func parseVolume(spec string) (volume, error) {
 	switch {
 	case slices.Contains(sections, ""):
 		return volume{}, fmt.Errorf("invalid spec: %s: empty section between colons", spec)
-	case len(sections) == 1 || len(sections) > 3 || !utf8.ValidString(spec):
+	case len(sections) == 1 || len(sections) > 3:
 		return volume{}, fmt.Errorf("invalid spec: %s: SRC:DST or SRC:DST:ro is wanted", spec)
 	case len(sections) == 3 && sections[2] != "ro" && sections[2] != "rw":
 		return volume{}, fmt.Errorf("invalid mode: %s", sections[2])

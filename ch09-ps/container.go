@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -215,5 +216,23 @@ func (c *container) dropName() error {
 	if err := os.Remove(nameLink(c.Name)); err != nil {
 		return fmt.Errorf("giving back the name: %w", err)
 	}
+	return nil
+}
+
+// arguments is a command line that survives JSON byte for byte. JSON's strings must be UTF-8
+// and arguments need not be, so they are kept as one []byte, which JSON has in base64, with
+// NUL between them: the one byte that no argument can hold.
+type arguments []string
+
+func (a arguments) MarshalJSON() ([]byte, error) {
+	return json.Marshal([]byte(strings.Join(a, "\x00")))
+}
+
+func (a *arguments) UnmarshalJSON(data []byte) error {
+	var joined []byte
+	if err := json.Unmarshal(data, &joined); err != nil {
+		return err
+	}
+	*a = strings.Split(string(joined), "\x00")
 	return nil
 }

@@ -3,14 +3,12 @@
 package main
 
 import (
-	"encoding/binary"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +23,7 @@ type initConfig struct {
 	Volumes      []volume
 	Console      string   // to mount as /dev/console
 	CgroupValues []string // see enterCgroup
-	Command      arguments
+	Command      []string
 }
 
 // initReport is what init answers when it cannot start the command.
@@ -100,49 +98,14 @@ func newPipe() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }
 
-// writeFrame sends one message. A pipe carries bytes, not messages, so a frame begins with
-// its length, in four bytes, and goes on with as many bytes of JSON.
+// writeFrame sends one message. A pipe carries bytes, not messages, so gob puts the length of
+// each before it. Its strings hold any bytes, as arguments and paths do. JSON's must be UTF-8.
 func writeFrame(w io.Writer, message any) error {
-	body, err := json.Marshal(message)
-	if err != nil {
-		return err
-	}
-	frame := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
-	_, err = w.Write(append(frame, body...))
-	return err
+	return gob.NewEncoder(w).Encode(message)
 }
 
 // readFrame receives one message. It returns io.EOF if the other side closed the pipe instead
 // of sending one, and io.ErrUnexpectedEOF if it did so in the middle.
 func readFrame(r io.Reader, message any) error {
-	var size uint32
-	if err := binary.Read(r, binary.BigEndian, &size); err != nil {
-		return err
-	}
-	body, err := io.ReadAll(io.LimitReader(r, int64(size)))
-	if err != nil {
-		return err
-	}
-	if len(body) < int(size) {
-		return io.ErrUnexpectedEOF
-	}
-	return json.Unmarshal(body, message)
-}
-
-// arguments is a command line that survives JSON byte for byte. JSON's strings must be UTF-8
-// and arguments need not be, so they travel as one []byte, which JSON has in base64, with
-// NUL between them: the one byte that no argument can hold.
-type arguments []string
-
-func (a arguments) MarshalJSON() ([]byte, error) {
-	return json.Marshal([]byte(strings.Join(a, "\x00")))
-}
-
-func (a *arguments) UnmarshalJSON(data []byte) error {
-	var joined []byte
-	if err := json.Unmarshal(data, &joined); err != nil {
-		return err
-	}
-	*a = strings.Split(string(joined), "\x00")
-	return nil
+	return gob.NewDecoder(r).Decode(message)
 }

@@ -11,24 +11,23 @@ import (
 )
 
 func TestParseVolumes(t *testing.T) {
-	volumes, err := parseVolumes([]string{"/b:/a/b:ro", "/a/../c/:/a//", "/x:/a b,c:rw"})
+	volumes, err := parseVolumes([]string{"/b:/a/b:ro", "/a/../c/:/a//", "/x\xff:/a b,c\xff:rw"})
 	require.NoError(t, err)
 	assert.Equal(t, []volume{
 		{Source: "/c", Target: "/a"},
-		{Source: "/x", Target: "/a b,c"},
+		{Source: "/x\xff", Target: "/a b,c\xff"},
 		{Source: "/b", Target: "/a/b", ReadOnly: true},
 	}, volumes, "what is mounted in another comes after it")
 
 	for spec, want := range map[string]string{
-		"":          "invalid spec: : empty section between colons",
-		":":         "invalid spec: :: empty section between colons",
-		"/a":        "invalid spec: /a: SRC:DST or SRC:DST:ro is wanted",
-		"/a:/b:":    "invalid spec: /a:/b:: empty section between colons",
-		"/a:/b:RO":  "invalid mode: RO",
-		"a:/b":      "invalid spec: a:/b: the host's path must be absolute, or start with ./",
-		"/a:b":      "invalid mount path: 'b' mount path must be absolute",
-		"/a:/.":     "invalid spec: /a:/.: destination can't be '/'",
-		"/a:/b\xff": "invalid spec: /a:/b\xff: SRC:DST or SRC:DST:ro is wanted",
+		"":         "invalid spec: : empty section between colons",
+		":":        "invalid spec: :: empty section between colons",
+		"/a":       "invalid spec: /a: SRC:DST or SRC:DST:ro is wanted",
+		"/a:/b:":   "invalid spec: /a:/b:: empty section between colons",
+		"/a:/b:RO": "invalid mode: RO",
+		"a:/b":     "invalid spec: a:/b: the host's path must be absolute, or start with ./",
+		"/a:b":     "invalid mount path: 'b' mount path must be absolute",
+		"/a:/.":    "invalid spec: /a:/.: destination can't be '/'",
 	} {
 		_, err := parseVolumes([]string{spec})
 		assert.EqualError(t, err, want)

@@ -15,7 +15,7 @@ import (
 )
 
 func TestFrameCarriesAnyArguments(t *testing.T) {
-	for _, command := range []arguments{
+	for _, command := range [][]string{
 		{"sh"},
 		{""},
 		{"", "", ""},
@@ -33,7 +33,7 @@ func TestFrameCarriesAnyArguments(t *testing.T) {
 
 func TestFrameThatEndsEarly(t *testing.T) {
 	var pipe bytes.Buffer
-	require.NoError(t, writeFrame(&pipe, initConfig{Command: arguments{"sh"}}))
+	require.NoError(t, writeFrame(&pipe, initConfig{Command: []string{"sh"}}))
 	frame := pipe.Bytes()
 
 	var config initConfig
@@ -58,11 +58,11 @@ func TestConversation(t *testing.T) {
 			answered := make(chan error)
 			go func() {
 				answered <- answer(theirs, func(config initConfig) error {
-					assert.Equal(t, arguments{"sh"}, config.Command)
+					assert.Equal(t, []string{"sh"}, config.Command)
 					return test.become
 				})
 			}()
-			err := instruct(ours, initConfig{Command: arguments{"sh"}})
+			err := instruct(ours, initConfig{Command: []string{"sh"}})
 			assert.EqualError(t, err, test.become.Error())
 			var exit exitError
 			require.ErrorAs(t, err, &exit)
@@ -77,26 +77,26 @@ func TestConversation(t *testing.T) {
 			assert.NoError(t, readFrame(theirs, &config))
 			theirs.Close() // as exec does
 		}()
-		assert.NoError(t, instruct(ours, initConfig{Command: arguments{"sh"}}))
+		assert.NoError(t, instruct(ours, initConfig{Command: []string{"sh"}}))
 	})
 }
 
 func FuzzReadFrame(f *testing.F) {
+	var frame bytes.Buffer
+	require.NoError(f, writeFrame(&frame, initConfig{Command: []string{"a", "\xff"}}))
+	f.Add(frame.Bytes())
 	f.Add([]byte{})
-	f.Add([]byte("\x00\x00\x00\x02{}"))
-	f.Add([]byte("\xff\xff\xff\xff{}"))
-	f.Add([]byte("\x00\x00\x00\x14{\"Command\":\"AGEAYg==\"}"))
+	f.Add([]byte("\xfc\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var config initConfig
+		var config, again initConfig
 		if readFrame(bytes.NewReader(data), &config) != nil {
 			return
 		}
-		var pipe bytes.Buffer
-		require.NoError(t, writeFrame(&pipe, config))
-		var again initConfig
-		require.NoError(t, readFrame(&pipe, &again))
-		if config.Command != nil { // no command at all becomes an empty one
-			assert.Equal(t, config, again)
-		}
+		var first, second bytes.Buffer
+		require.NoError(t, writeFrame(&first, config))
+		want := bytes.Clone(first.Bytes())
+		require.NoError(t, readFrame(&first, &again))
+		require.NoError(t, writeFrame(&second, again))
+		assert.Equal(t, want, second.Bytes())
 	})
 }
