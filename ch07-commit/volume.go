@@ -142,20 +142,27 @@ func isDir(fd int) bool {
 }
 
 // openTarget opens what a volume is to be mounted on. What is missing on the way is made, in
-// the container's layer. Links are followed, but not those of /proc that lead to open files:
-// init has some of the host's open.
+// the container's layer. Links are followed, also to what is missing, but not those of /proc
+// that lead to open files: init has some of the host's open.
 func openTarget(target string, create func(parent int, name string) error) (int, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := unix.Openat2(unix.AT_FDCWD, target, &how)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
-	parent, err := openTarget(filepath.Dir(target), makeDir)
+	dir, name := path.Split(strings.TrimRight(target, "/"))
+	if link, err := os.Readlink(dir + name); err == nil {
+		if !path.IsAbs(link) {
+			link = dir + link // not cleaned: if dir is a link, ".." is above the directory that it leads to
+		}
+		return openTarget(link, create)
+	}
+	parent, err := openTarget(dir, makeDir)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(parent)
-	if err := create(parent, filepath.Base(target)); err != nil {
+	if err := create(parent, name); err != nil && !errors.Is(err, fs.ErrExist) { // as ".." does
 		return -1, err
 	}
 	return unix.Openat2(unix.AT_FDCWD, target, &how)
