@@ -4,8 +4,11 @@ package shim
 
 import (
 	"bytes"
+	"errors"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -68,4 +71,45 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}()
 	s.serving.Wait()
+}
+
+// TestClosePatience has a container end whose clients take their time.
+func TestClosePatience(t *testing.T) {
+	takeSignals() // starts a goroutine of package os/signal, which must be in no bubble of synctest
+	for name, test := range map[string]struct{ each, longest time.Duration }{
+		"a client that takes nothing is dropped":        {each: time.Hour, longest: 10 * time.Second},
+		"a client that takes something gets everything": {each: 7 * time.Second, longest: 4 * 7 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStreams(t)
+				var got string
+				c := &client{close: func() error { return nil }}
+				c.write = func(_ byte, data []byte) error {
+					time.Sleep(test.each)
+					if test.each > test.longest {
+						return errors.New("too late")
+					}
+					got += string(data)
+					return nil
+				}
+				s.serve(c)
+				s.mu.Lock()
+				for i, text := range []string{"one ", "two ", "three "} {
+					s.put(c, []byte{stdout, stderr}[i%2], []byte(text))
+				}
+				s.mu.Unlock()
+				require.NoError(t, s.Finish(3))
+				began := time.Now()
+				status, err := s.Close()
+				require.NoError(t, err)
+				assert.Equal(t, 3, status)
+				assert.Equal(t, test.longest, time.Since(began))
+				if test.each < test.longest {
+					assert.Equal(t, "one two three \x03", got)
+				}
+				s.serving.Wait()
+			})
+		})
+	}
 }
