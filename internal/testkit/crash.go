@@ -28,8 +28,9 @@ import (
 type victim struct{ name, before, command, after, kept string }
 
 const (
-	served   = "--name it -p 8080:80 --network mine -v /anonymous busybox sleep 1000"
-	nextLoad = "import files.tar next; rmi next" // removes what a killed command left in the image store
+	served      = "--name it -p 8080:80 --network mine -v /anonymous busybox sleep 1000"
+	nextLoad    = "import files.tar next; rmi next"      // removes what a killed command left in the image store
+	nextNetwork = "network create next; network rm next" // and among the networks
 )
 
 var victims = []victim{
@@ -53,8 +54,8 @@ var victims = []victim{
 	{"save", "", "save -o out.tar busybox", "", ""},
 	{"tag", "import files.tar saved", "tag saved made", nextLoad, "history made; history saved"},
 	{"rmi", "import files.tar made", "rmi made", nextLoad, ""},
-	{"network-create", "", "network create net", "", "network inspect net"},
-	{"network-rm", "network create net", "network rm net", "", ""},
+	{"network-create", "", "network create net", nextNetwork, "network inspect net"},
+	{"network-rm", "network create net", "network rm net", nextNetwork, ""},
 	{"volume-create", "", "volume create vol", "", "volume inspect vol"},
 	{"volume-rm", "volume create vol", "volume rm vol", "", ""},
 	{"volume-prune", "create " + served + "; rm it", "volume prune -f", "volume prune -f", ""},

@@ -183,7 +183,7 @@ func (n *Network) remove() error {
 	fault.Point("network-undone")
 	// In one step: a directory without a record is a damaged network.
 	gone := filepath.Join(n.store.dir(), removing)
-	if err := errors.Join(os.RemoveAll(gone), os.Rename(n.dir(), gone), os.RemoveAll(gone)); err != nil {
+	if err := errors.Join(os.RemoveAll(gone), os.Rename(n.dir(), gone), record.SyncDirs(n.store.dir()), os.RemoveAll(gone)); err != nil {
 		return fmt.Errorf("removing network %s: %w", n.Name, err)
 	}
 	return nil
