@@ -365,7 +365,7 @@ func truth(v victim) ([]string, error) {
 		switch {
 		case lives != (said == "running" || said == "paused"):
 			return nil, fmt.Errorf("ps says %s, and that processes are there is %v", line, lives)
-		case frozen != (said == "paused") && v.name != "commit":
+		case lives && frozen != (said == "paused") && v.name != "commit":
 			return nil, fmt.Errorf("ps says %s, and that it is frozen is %v", line, frozen)
 		}
 	}
@@ -408,6 +408,12 @@ func (c *crasher) clear(v victim) error {
 		return err
 	}
 	_ = os.Remove("out.tar") // it need not be there
+	if c.disk != "" {
+		// A power failure may undo a removal: that of the volume of a container with --rm.
+		if err := mydockers("volume prune -f"); err != nil {
+			return err
+		}
+	}
 	return eventually(func() error {
 		if diff := gocmp.Diff(c.existing, c.describe()); diff != "" {
 			return errors.New("left behind:\n" + diff)
