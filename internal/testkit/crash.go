@@ -28,9 +28,8 @@ import (
 type victim struct{ name, before, command, after, kept string }
 
 const (
-	served      = "--name it -p 8080:80 --network mine -v /anonymous busybox sleep 1000"
-	nextLoad    = "import files.tar next; rmi next"      // removes what a killed command left in the image store
-	nextNetwork = "network create next; network rm next" // and among the networks
+	served   = "--name it -p 8080:80 --network mine -v /anonymous busybox sleep 1000"
+	nextLoad = "import files.tar next; rmi next" // removes what a killed command left in the image store
 )
 
 var victims = []victim{
@@ -54,8 +53,8 @@ var victims = []victim{
 	{"save", "", "save -o out.tar busybox", "", ""},
 	{"tag", "import files.tar saved", "tag saved made", nextLoad, "history made; history saved"},
 	{"rmi", "import files.tar made", "rmi made", nextLoad, ""},
-	{"network-create", "", "network create net", nextNetwork, "network inspect net"},
-	{"network-rm", "network create net", "network rm net", nextNetwork, ""},
+	{"network-create", "", "network create net", "", "network inspect net"},
+	{"network-rm", "network create net", "network rm net", "", ""},
 	{"volume-create", "", "volume create vol", "", "volume inspect vol"},
 	{"volume-rm", "volume create vol", "volume rm vol", "", ""},
 	{"volume-prune", "create " + served + "; rm it", "volume prune -f", "volume prune -f", ""},
@@ -448,8 +447,9 @@ func age() {
 	}
 }
 
-// kept are files that say nothing of a container: at most sixteen directories, and a mark.
-var kept = regexp.MustCompile("/scratch/.$|/swept$")
+// kept are files that say nothing of a container or a network: at most sixteen directories, a mark, and
+// what the next network to be made or removed replaces.
+var kept = regexp.MustCompile(`/scratch/.$|/swept$|/networks/\.(making|removing)(/|$)`)
 
 // processID matches the number of a process in a snapshot.
 var processID = regexp.MustCompile(`^process \d+`)
