@@ -24,8 +24,9 @@ func pack(ctx context.Context, dir string, archive io.Writer) (size int64, err e
 	return packAndCopy(ctx, dir, "", archive, "")
 }
 
-// packAndCopy does what pack does, but for the path without, and copies the files into the directory to while it reads
-// them, as they are: owners, modes, times and extended attributes, hard links and holes.
+// packAndCopy does what pack does, but leaves out the path without, and copies the files into the
+// directory to while it reads them, as they are: owners, modes, times and extended attributes, hard
+// links and holes.
 //
 // Where there is no freezer, a container may be at work in there. So every step begins at an
 // open directory and follows no link: none leads it to the host's files, whenever it appears.
